@@ -1,0 +1,123 @@
+package store
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+const (
+	sealVersion   = 1
+	sealKeySize   = 32 // AES-256
+	maxSealKeyID  = 32
+	sealKeyIDRule = "a key id is 1 to 32 letters, digits, - or _"
+)
+
+// errUnreadable says that a sealed value cannot be opened: its key was retired,
+// it was damaged, or it was sealed for something else.
+var errUnreadable = errors.New("sealed value is unreadable")
+
+// Keyring seals and opens what the backend must not see in the clear:
+// AES-256-GCM with a random 96-bit nonce. One key seals, all keys open, so keys
+// rotate without losing what is pending: first add the new key in second place
+// on every replica, then move it to the front, then, one pending lifetime
+// later, drop the old one.
+//
+// With random nonces a key may seal 2^32 values (NIST SP 800-38D, section
+// 8.3): at 100 new keys a second, sixteen months.
+//
+// A Keyring is safe for concurrent use and never prints its keys.
+type Keyring struct {
+	sealID string
+	aeads  map[string]cipher.AEAD
+}
+
+// UnmarshalText reads "id:key" pairs separated by commas, each key base64
+// (standard alphabet, padded) of 32 bytes. The first pair seals. Errors name
+// the pair by its position, never by what it holds.
+func (k *Keyring) UnmarshalText(text []byte) error {
+	ring := Keyring{aeads: map[string]cipher.AEAD{}}
+	for i, pair := range strings.Split(string(text), ",") {
+		id, encoded, ok := strings.Cut(strings.TrimSpace(pair), ":")
+		if !ok {
+			return fmt.Errorf("key %d: want id:base64", i+1)
+		}
+		if !validSealKeyID(id) {
+			return fmt.Errorf("key %d: %s", i+1, sealKeyIDRule)
+		}
+		if _, dup := ring.aeads[id]; dup {
+			return fmt.Errorf("key %d: its id was used before", i+1)
+		}
+		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+		if err != nil || len(key) != sealKeySize {
+			return fmt.Errorf("key %d: want base64 of %d bytes", i+1, sealKeySize)
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return fmt.Errorf("key %d: %w", i+1, err)
+		}
+		// The AEAD makes the nonce itself and puts it before the ciphertext.
+		ring.aeads[id], err = cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			return fmt.Errorf("key %d: %w", i+1, err)
+		}
+		if i == 0 {
+			ring.sealID = id
+		}
+	}
+	*k = ring
+	return nil
+}
+
+// Format hides the keys from every fmt verb.
+func (Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(hidden)") }
+
+// LogValue hides the keys from log/slog.
+func (Keyring) LogValue() slog.Value { return slog.StringValue("keyring(hidden)") }
+
+// seal returns version | length of key id | key id | nonce | ciphertext.
+// Purpose and owner are bound to the value, not part of it.
+func (k *Keyring) seal(purpose, owner string, plaintext []byte) []byte {
+	header := append([]byte{sealVersion, byte(len(k.sealID))}, k.sealID...)
+	return k.aeads[k.sealID].Seal(header, nil, plaintext, associatedData(purpose, owner, header))
+}
+
+// open returns what was sealed for exactly this purpose and owner, or
+// errUnreadable.
+func (k *Keyring) open(purpose, owner string, sealed []byte) ([]byte, error) {
+	if len(sealed) < 2 || sealed[0] != sealVersion || len(sealed) < 2+int(sealed[1]) {
+		return nil, errUnreadable
+	}
+	header, body := sealed[:2+int(sealed[1])], sealed[2+int(sealed[1]):]
+	aead, ok := k.aeads[string(header[2:])]
+	if !ok {
+		return nil, errUnreadable
+	}
+	plaintext, err := aead.Open(nil, nil, body, associatedData(purpose, owner, header))
+	if err != nil {
+		return nil, errUnreadable
+	}
+	return plaintext, nil
+}
+
+// associatedData binds a sealed value to its purpose, owner and header, so that
+// a value copied to another account's key does not open there. Each part is
+// preceded by its length: no two triples give the same bytes.
+func associatedData(purpose, owner string, header []byte) []byte {
+	ad := make([]byte, 0, 12+len(purpose)+len(owner)+len(header))
+	for _, part := range []string{purpose, owner, string(header)} {
+		ad = binary.BigEndian.AppendUint32(ad, uint32(len(part)))
+		ad = append(ad, part...)
+	}
+	return ad
+}
+
+func validSealKeyID(id string) bool {
+	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return id != "" && len(id) <= maxSealKeyID && strings.Trim(id, allowed) == ""
+}

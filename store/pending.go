@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// SecretSize is the length of a TOTP secret in bytes: 160 bits, the length that
+// RFC 4226 section 4, R6 recommends.
+const SecretSize = 20
+
+const pendingPurpose = "pending totp secret"
+
+// Secret is a TOTP shared secret. It never prints itself: Base32 is the one way
+// out.
+type Secret [SecretSize]byte
+
+// Base32 returns the secret as authenticator apps want it: RFC 4648 section 6,
+// upper case, unpadded, 32 characters.
+func (s Secret) Base32() string {
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s[:])
+}
+
+// Format hides the secret from every fmt verb.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "secret(hidden)") }
+
+// LogValue hides the secret from log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue("secret(hidden)") }
+
+// Outcome says how a pending key came to be the one that was returned.
+type Outcome string
+
+// The outcomes of Pending.GetOrCreate.
+const (
+	Created            Outcome = "created"             // none was pending
+	Reused             Outcome = "reused"              // one was pending already
+	ReplacedUnreadable Outcome = "replaced_unreadable" // what was there could not be opened
+)
+
+// PendingKey is the TOTP key that an account has to confirm before Deadline.
+type PendingKey struct {
+	Secret   Secret
+	Deadline time.Time
+	Outcome  Outcome
+}
+
+// Pending keeps, for each account, at most one TOTP secret that its owner has
+// not confirmed yet. It is safe for concurrent use.
+type Pending struct {
+	backend Backend
+	keyring *Keyring
+	ttl     time.Duration
+	now     func() time.Time
+}
+
+// NewPending keeps secrets in backend, sealed by keyring, for ttl (1 ms to
+// 49 days).
+func NewPending(backend Backend, keyring *Keyring, ttl time.Duration, now func() time.Time) *Pending {
+	return &Pending{backend: backend, keyring: keyring, ttl: ttl, now: now}
+}
+
+// maxReplacements bounds the attempts to replace what cannot be opened. More
+// than one is needed only if somebody else put another unreadable value there
+// meanwhile, which takes two replicas that cannot open each other's values.
+const maxReplacements = 3
+
+// GetOrCreate returns the key that is pending for account: the one that is
+// there, or else fresh. Of any number of concurrent callers, on any number of
+// replicas, all get the same one. Its deadline was set when it was created and
+// does not move.
+//
+// What is there but cannot be opened, or is past its deadline, is replaced:
+// nobody could confirm it. Any failure to learn what is pending is
+// ErrUnavailable, and then fresh may or may not be.
+func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret) (PendingKey, error) {
+	created := p.now()
+	key := "mfa:{" + digest(account) + "}:pending"
+	sealed := p.keyring.seal(pendingPurpose, account, encodePending(fresh, created, p.ttl))
+	mine := PendingKey{Secret: fresh, Deadline: deadline(created, p.ttl), Outcome: Created}
+
+	existing, err := p.backend.PutIfAbsent(ctx, key, sealed, p.ttl)
+	for replaced := 0; ; replaced++ {
+		if err != nil {
+			return PendingKey{}, fmt.Errorf("keep pending secret: %w", err)
+		}
+		if existing == nil {
+			return mine, nil
+		}
+		theirs, unreadable := p.open(account, existing)
+		if unreadable == nil && created.Before(theirs.Deadline) {
+			return theirs, nil
+		}
+		if replaced == maxReplacements {
+			return PendingKey{}, fmt.Errorf("keep pending secret: %w: another replica seals with a key that this one lacks", ErrUnavailable)
+		}
+		if unreadable != nil {
+			mine.Outcome = ReplacedUnreadable
+		}
+		existing, err = p.backend.Replace(ctx, key, existing, sealed, p.ttl)
+	}
+}
+
+func (p *Pending) open(account string, sealed []byte) (PendingKey, error) {
+	plaintext, err := p.keyring.open(pendingPurpose, account, sealed)
+	if err != nil {
+		return PendingKey{}, err
+	}
+	return decodePending(plaintext)
+}
+
+// encodePending lays out created (Unix milliseconds, 8 bytes), ttl
+// (milliseconds, 4 bytes) and the secret. The ttl is inside too, so that the
+// deadline is checked on reading even if the backend's own is lost, and stays
+// what it was if the setting changes.
+func encodePending(s Secret, created time.Time, ttl time.Duration) []byte {
+	b := make([]byte, 0, pendingSize)
+	b = binary.BigEndian.AppendUint64(b, uint64(created.UnixMilli()))
+	b = binary.BigEndian.AppendUint32(b, uint32(ttl.Milliseconds()))
+	return append(b, s[:]...)
+}
+
+const pendingSize = 8 + 4 + SecretSize
+
+func decodePending(b []byte) (PendingKey, error) {
+	if len(b) != pendingSize {
+		return PendingKey{}, errUnreadable
+	}
+	created := time.UnixMilli(int64(binary.BigEndian.Uint64(b)))
+	ttl := time.Duration(binary.BigEndian.Uint32(b[8:])) * time.Millisecond
+	return PendingKey{Secret: Secret(b[12:]), Deadline: deadline(created, ttl), Outcome: Reused}, nil
+}
+
+// deadline is computed from whole milliseconds, as sealed, so that the call
+// that creates a key and the calls that find it agree on it.
+func deadline(created time.Time, ttl time.Duration) time.Time {
+	return time.UnixMilli(created.UnixMilli()).Add(ttl.Truncate(time.Millisecond))
+}

@@ -1,0 +1,172 @@
+package storetest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisServer is a redis-server process on loopback, started for one test and
+// ended with it. Nothing is written to disk.
+type RedisServer struct {
+	Addr   string        // host:port
+	URL    string        // redis://host:port
+	Client *redis.Client // the test's own view of it
+
+	process *exec.Cmd
+}
+
+// StartRedis starts a redis-server on a free port, with args after the usual
+// ones, and waits until it accepts connections. Without a redis-server on PATH
+// the test fails.
+func StartRedis(t testing.TB, args ...string) *RedisServer {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("redis-server is not on PATH: run the tests with `make test`, or `apt-get install redis-server`")
+	}
+	// Another process may take the port between our looking for a free one and
+	// redis-server's binding it, hence the attempts.
+	for range 5 {
+		server, err := startRedis(t, path, freePort(t), args)
+		if err == nil {
+			return server
+		}
+		t.Log(err)
+	}
+	t.Fatal("redis-server did not start")
+	return nil
+}
+
+func startRedis(t testing.TB, path string, port int, args []string) (*RedisServer, error) {
+	t.Helper()
+	process := exec.Command(path, append([]string{
+		"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", t.TempDir(),
+		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction",
+		"--rdbcompression", "no", // so that Dump shows values as they are
+	}, args...)...)
+	stdout, err := process.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := process.Start(); err != nil {
+		return nil, err
+	}
+	var said strings.Builder
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		fmt.Fprintln(&said, lines.Text())
+		if strings.Contains(lines.Text(), "Ready to accept connections") {
+			return newRedisServer(t, process, port), nil
+		}
+	}
+	return nil, errors.Join(fmt.Errorf("redis-server ended: %s", said.String()), process.Wait())
+}
+
+func newRedisServer(t testing.TB, process *exec.Cmd, port int) *RedisServer {
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	server := &RedisServer{
+		Addr:    addr,
+		URL:     "redis://" + addr,
+		Client:  redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1}),
+		process: process,
+	}
+	t.Cleanup(func() {
+		server.Client.Close()
+		server.Kill()
+	})
+	return server
+}
+
+// Stop suspends the process: connections stay open and nothing answers.
+func (s *RedisServer) Stop(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
+
+// Continue resumes a stopped process.
+func (s *RedisServer) Continue(t testing.TB) { s.signal(t, syscall.SIGCONT) }
+
+// Kill ends the process at once and waits until it is gone. A second call does
+// nothing.
+func (s *RedisServer) Kill() {
+	if s.process.ProcessState == nil {
+		_ = s.process.Process.Kill() // it may have ended by itself
+		_ = s.process.Wait()
+	}
+}
+
+func (s *RedisServer) signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := s.process.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Calls returns how often each command was executed since the last CONFIG
+// RESETSTAT, leaving out INFO and CONFIG, with which the test itself looks.
+func (s *RedisServer) Calls(t testing.TB) map[string]int {
+	t.Helper()
+	info, err := s.Client.Info(context.Background(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := map[string]int{}
+	for line := range strings.Lines(info) {
+		var n int
+		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+		if !ok || name == "info" || strings.HasPrefix(name, "config") {
+			continue
+		}
+		if _, err := fmt.Sscanf(rest, "%d,", &n); err != nil {
+			t.Fatalf("commandstats line %q: %v", line, err)
+		}
+		calls[name] = n
+	}
+	return calls
+}
+
+// Dump returns, for every key, its name and its DUMP: all that Redis holds.
+func (s *RedisServer) Dump(t testing.TB) map[string]string {
+	t.Helper()
+	ctx := context.Background()
+	dump := map[string]string{}
+	scan := s.Client.Scan(ctx, 0, "*", 1000).Iterator()
+	for scan.Next(ctx) {
+		value, err := s.Client.Dump(ctx, scan.Val()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dump[scan.Val()] = value
+	}
+	if err := scan.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return dump
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// Eventually waits until condition holds, for what only real time brings about.
+func Eventually(t testing.TB, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the condition did not come to hold within 10 s")
+		}
+	}
+}
