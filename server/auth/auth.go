@@ -1,0 +1,187 @@
+// Package auth answers one question: on behalf of which account does this
+// request come?
+//
+// Two kinds of credential exist, a bearer JWT (a signed-in person) and an API key
+// (a program that acts for one account). The rules, in the order in which they
+// are applied:
+//
+//   - Only the Authorization and X-Api-Key header fields carry credentials, each
+//     at most once. Whatever else a client says about itself is ignored.
+//   - Every credential that is presented must be valid. One that is not is never
+//     made good by another that is.
+//   - All of them must name the same account. We never choose between two.
+//   - Anything else is a Refusal. What the client sees of it does not tell one
+//     cause from another; the Cause is for the log.
+//
+// A token is judged without any look-up, so strangers with junk cost no call to
+// the store. An API key is looked up only if it is well formed and no token in
+// the same request was refused.
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// MaxAccount is the longest account id, in bytes.
+const MaxAccount = 255
+
+// Principal is who a request is made for.
+type Principal struct {
+	Account string // opaque and unique: the token's sub, or the account of the API key
+	Label   string // for a person to recognise the account by: an e-mail address, else the account
+}
+
+// ErrUnknownKey says that an API key does not exist, has expired or was revoked.
+var ErrUnknownKey = errors.New("unknown API key")
+
+// KeyFinder looks API keys up.
+//
+// FindAPIKey MUST return ErrUnknownKey for a key that is not valid now, and any
+// other error only if it cannot tell. It MUST NOT remember an earlier answer: a
+// revoked key is refused from the next call on.
+type KeyFinder interface {
+	FindAPIKey(ctx context.Context, key string) (Principal, error)
+}
+
+// Config says whom to trust.
+type Config struct {
+	// Keys looks up API keys. Required.
+	Keys KeyFinder
+
+	// HMACSecret verifies HS256 tokens: at least 32 bytes (RFC 7518 section
+	// 3.2). Empty: every token is refused.
+	HMACSecret []byte
+
+	// Issuer and Audience are what a token's iss must be and its aud must
+	// contain. Required with HMACSecret.
+	Issuer, Audience string
+
+	// Leeway is the clock skew granted to exp, nbf and iat. 0 or more.
+	Leeway time.Duration
+
+	// Now is the clock. Required.
+	Now func() time.Time
+}
+
+// Authenticator finds the principal of a request. It is safe for concurrent use.
+type Authenticator struct {
+	tokens *tokenVerifier
+	keys   KeyFinder
+}
+
+// MinHMACSecret is the shortest accepted HS256 key in bytes: the size of the
+// hash (RFC 7518 section 3.2).
+const MinHMACSecret = 32
+
+// New returns an Authenticator, or an error that says what c lacks.
+func New(c Config) (*Authenticator, error) {
+	if c.Keys == nil || c.Now == nil {
+		return nil, errors.New("auth: Keys and Now are required")
+	}
+	if len(c.HMACSecret) > 0 {
+		if len(c.HMACSecret) < MinHMACSecret {
+			return nil, errors.New("auth: the HS256 key is shorter than 32 bytes")
+		}
+		if c.Issuer == "" || c.Audience == "" {
+			return nil, errors.New("auth: tokens need an expected issuer and audience")
+		}
+	}
+	return &Authenticator{tokens: newTokenVerifier(c), keys: c.Keys}, nil
+}
+
+// Authenticate returns the one principal that every credential in header names.
+// The error is a *Refusal, or the KeyFinder's if that could not tell.
+func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
+	token, hasToken, err := bearerToken(header)
+	if err != nil {
+		return Principal{}, err
+	}
+	key, hasKey, err := apiKey(header, hasToken)
+	if err != nil {
+		return Principal{}, err
+	}
+	switch {
+	case hasToken && hasKey:
+		return a.both(ctx, token, key)
+	case hasToken:
+		return a.tokens.verify(token)
+	case hasKey:
+		return a.find(ctx, key, false)
+	}
+	return Principal{}, &Refusal{Cause: NoCredentials}
+}
+
+// both demands that the token and the key are valid and agree. The label is the
+// token's: it is the person's own.
+func (a *Authenticator) both(ctx context.Context, token, key string) (Principal, error) {
+	byToken, err := a.tokens.verify(token)
+	if err != nil {
+		return Principal{}, err
+	}
+	byKey, err := a.find(ctx, key, true)
+	if err != nil {
+		return Principal{}, err
+	}
+	if byToken.Account != byKey.Account {
+		return Principal{}, &Refusal{Cause: AccountsDiffer, withToken: true}
+	}
+	return byToken, nil
+}
+
+func (a *Authenticator) find(ctx context.Context, key string, withToken bool) (Principal, error) {
+	principal, err := a.keys.FindAPIKey(ctx, key)
+	if errors.Is(err, ErrUnknownKey) {
+		return Principal{}, &Refusal{Cause: KeyUnknown, withToken: withToken}
+	}
+	return principal, err
+}
+
+// bearerToken returns the token of the Authorization field (RFC 6750 section
+// 2.1). The scheme's name is case-insensitive and followed by one or more spaces
+// (RFC 9110 section 11.1).
+func bearerToken(header http.Header) (token string, present bool, err error) {
+	lines := header.Values("Authorization")
+	if len(lines) == 0 {
+		return "", false, nil
+	}
+	scheme, rest, _ := strings.Cut(lines[0], " ")
+	bearer := strings.EqualFold(scheme, "Bearer")
+	if len(lines) > 1 {
+		return "", false, &Refusal{Cause: SeveralCredentials, withToken: bearer}
+	}
+	if !bearer {
+		return "", false, &Refusal{Cause: SchemeUnknown}
+	}
+	return strings.TrimLeft(rest, " "), true, nil
+}
+
+// apiKey returns the key of the X-Api-Key field.
+func apiKey(header http.Header, withToken bool) (key string, present bool, err error) {
+	lines := header.Values("X-Api-Key")
+	switch {
+	case len(lines) == 0:
+		return "", false, nil
+	case len(lines) > 1:
+		return "", false, &Refusal{Cause: SeveralCredentials, withToken: withToken}
+	case !wellFormedAPIKey(lines[0]):
+		return "", false, &Refusal{Cause: KeyMalformed, withToken: withToken}
+	}
+	return lines[0], true, nil
+}
+
+type contextKey struct{}
+
+// NewContext returns ctx with p in it.
+func NewContext(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, contextKey{}, p)
+}
+
+// FromContext returns the principal that NewContext put into ctx.
+func FromContext(ctx context.Context) (Principal, bool) {
+	p, ok := ctx.Value(contextKey{}).(Principal)
+	return p, ok
+}

@@ -1,0 +1,48 @@
+package auth
+
+// Cause says in the log why a caller was refused. A client never sees it: it
+// would tell an attacker which of their guesses was the better one.
+type Cause string
+
+// The causes of a Refusal.
+const (
+	NoCredentials      Cause = "no_credentials"
+	SeveralCredentials Cause = "several_credentials" // a header field more than once
+	SchemeUnknown      Cause = "scheme_unknown"      // Authorization, but not Bearer
+	AccountsDiffer     Cause = "accounts_differ"     // token and key, each valid, of two accounts
+
+	KeyMalformed Cause = "key_malformed"
+	KeyUnknown   Cause = "key_unknown" // never existed, expired or revoked
+
+	TokenMalformed        Cause = "token_malformed"
+	TokenAlgorithm        Cause = "token_algorithm" // not one that a key of ours is for
+	TokenSignature        Cause = "token_signature"
+	TokenExpired          Cause = "token_expired"
+	TokenNotYetValid      Cause = "token_not_yet_valid" // nbf or iat in the future
+	TokenIssuer           Cause = "token_issuer"
+	TokenAudience         Cause = "token_audience"
+	TokenClaimMissing     Cause = "token_claim_missing" // exp, iss, aud or sub
+	TokenClaimUnexpected  Cause = "token_claim_unexpected"
+	TokenHeaderUnexpected Cause = "token_header_unexpected" // typ, or crit
+)
+
+// Refusal is the error for a request that is not authenticated.
+type Refusal struct {
+	Cause     Cause
+	withToken bool
+}
+
+// Error returns the cause, which holds nothing of the credential.
+func (r *Refusal) Error() string { return "refused: " + string(r.Cause) }
+
+const realm = `Bearer realm="quiva.ai Gateway"`
+
+// Challenge returns the value of the WWW-Authenticate field. It names an error
+// only if a bearer token was presented (RFC 6750 section 3.1), and then the same
+// one whatever was wrong.
+func (r *Refusal) Challenge() string {
+	if r.withToken {
+		return realm + `, error="invalid_token"`
+	}
+	return realm
+}
