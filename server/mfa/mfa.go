@@ -1,0 +1,112 @@
+// Package mfa implements the operations of the OpenAPI document.
+//
+// A method per operation, from a typed request to a typed response or an error;
+// HTTP statuses for errors are not decided here. The caller is in the context
+// (auth.FromContext): an operation without one is a fault of the wiring, and
+// fails.
+package mfa
+
+import (
+	"bytes"
+	"context"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store"
+)
+
+// Operations implements the operations. It is safe for concurrent use.
+type Operations struct {
+	issuer  Issuer
+	pending *store.Pending
+	now     func() time.Time
+	log     *slog.Logger
+}
+
+// A changed document breaks the build here.
+var _ gen.StrictServerInterface = (*Operations)(nil)
+
+// New returns the operations. Keys are issued in the name of issuer and kept in
+// pending.
+func New(issuer Issuer, pending *store.Pending, now func() time.Time, log *slog.Logger) *Operations {
+	return &Operations{issuer: issuer, pending: pending, now: now, log: log}
+}
+
+var errNoPrincipal = errors.New("no principal in the context of an operation")
+
+// GenerateTOTPKey returns the caller's pending TOTP key, and makes one if there is
+// none. Nothing is returned before the store has confirmed what is pending: a key
+// that an app shows but nobody remembers would lock its owner out.
+func (o *Operations) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
+	principal, ok := auth.FromContext(ctx)
+	if !ok {
+		return nil, errNoPrincipal
+	}
+	fresh, err := newSecret()
+	if err != nil {
+		return nil, err
+	}
+	key, err := o.pending.GetOrCreate(ctx, principal.Account, fresh)
+	if err != nil {
+		return nil, fmt.Errorf("generate TOTP key: %w", err)
+	}
+	if key.Outcome == store.ReplacedUnreadable {
+		o.log.WarnContext(ctx, "pending secret was unreadable and has been replaced")
+	}
+	var response totpKeyResponse
+	response.Body.Data = gen.TOTPKey{
+		OTPAuthURL: otpauthURL(o.issuer, accountName(principal.Label), key.Secret),
+		Secret:     key.Secret.Base32(),
+	}
+	response.Headers.TOTPKeyExpiresIn = wholeSeconds(key.Deadline.Sub(o.now()))
+	return response, nil
+}
+
+// newSecret makes a 160-bit secret with pquerna/otp, which reads crypto/rand. The
+// names in its URL are constant and the URL is dropped: with an account in it, one
+// that the library escapes badly could fail here or bring a secret of its own.
+func newSecret() (secret store.Secret, err error) {
+	key, err := totp.Generate(totp.GenerateOpts{Issuer: "mfa", AccountName: "mfa", SecretSize: store.SecretSize})
+	if err != nil {
+		return secret, fmt.Errorf("generate TOTP secret: %w", err)
+	}
+	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(key.Secret())
+	if err != nil || len(raw) != store.SecretSize {
+		return secret, errors.New("generate TOTP secret: unexpected form")
+	}
+	return store.Secret(raw), nil
+}
+
+// wholeSeconds rounds down: a client that waits no longer than it says is never
+// late.
+func wholeSeconds(d time.Duration) int { return int(max(d, 0) / time.Second) }
+
+// totpKeyResponse is the generated 200, except that & in the URL stays literal.
+// The generated one writes \u0026, which is the same JSON and breaks every
+// client that looks at the text.
+type totpKeyResponse gen.GenerateTOTPKey200JSONResponse
+
+// VisitGenerateTOTPKeyResponse implements gen.GenerateTOTPKeyResponseObject.
+func (r totpKeyResponse) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(r.Body); err != nil {
+		return fmt.Errorf("encode TOTP key: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Totp-Key-Expires-In", strconv.Itoa(r.Headers.TOTPKeyExpiresIn))
+	w.WriteHeader(http.StatusOK)
+	_, err := body.WriteTo(w)
+	return err
+}

@@ -1,0 +1,203 @@
+package mfa
+
+import (
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pquerna/otp/totp"
+	"pgregory.net/rapid"
+
+	"quiva.ai/mfa/store"
+)
+
+// otpauth is what an authenticator app reads from a URL.
+type otpauth struct{ issuer, account, secret string }
+
+// parseStrictly reads an otpauth URL by RFC 3986 and the Key URI Format, sharing
+// nothing with the code under test: no lenient decoding, each parameter once, no
+// parameter beside the two, and the two spellings of the issuer must agree.
+func parseStrictly(url string) (otpauth, error) {
+	rest, ok := strings.CutPrefix(url, "otpauth://totp/")
+	if !ok {
+		return otpauth{}, errors.New("scheme, type or slash")
+	}
+	path, query, ok := strings.Cut(rest, "?")
+	if !ok || strings.ContainsAny(query, "?#") {
+		return otpauth{}, errors.New("not one query")
+	}
+	label, err := unescape(path)
+	if err != nil {
+		return otpauth{}, err
+	}
+	parts := strings.Split(label, ":")
+	if len(parts) != 2 {
+		return otpauth{}, fmt.Errorf("%d colons in the label", len(parts)-1)
+	}
+	params := map[string]string{}
+	for _, pair := range strings.Split(query, "&") {
+		name, escaped, ok := strings.Cut(pair, "=")
+		if _, dup := params[name]; !ok || dup || strings.Contains(escaped, "=") {
+			return otpauth{}, fmt.Errorf("parameter %q", pair)
+		}
+		if params[name], err = unescape(escaped); err != nil {
+			return otpauth{}, err
+		}
+	}
+	if len(params) != 2 || params["issuer"] != parts[0] {
+		return otpauth{}, fmt.Errorf("parameters %v; want the issuer of the label, and the secret", params)
+	}
+	return otpauth{params["issuer"], parts[1], params["secret"]}, nil
+}
+
+// unescape decodes %XX. Besides it only unreserved characters, @ and : may stand
+// (RFC 3986 sections 2.3 and 3.3); in particular + does not stand for anything.
+func unescape(s string) (string, error) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '%' && i+2 < len(s):
+			octet, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			if err != nil {
+				return "", err
+			}
+			b.WriteByte(byte(octet))
+			i += 2
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~@:", c) >= 0:
+			b.WriteByte(c)
+		default:
+			return "", fmt.Errorf("byte %q unescaped", c)
+		}
+	}
+	if !utf8.ValidString(b.String()) {
+		return "", errors.New("not UTF-8")
+	}
+	return b.String(), nil
+}
+
+var hostileNames = []string{
+	"A&digits=8", "AT&T", "a=b", "a+b", "a b", "  ", "%41", "100%", "a/b", "/", "//", "a#b", "a?b", "?", "&secret=AAAA",
+	`"quoted"`, "it's", "<b>", `back\slash`, "~tilde_-.", "a@b@c", "日本語", "株式会社", "👩‍👩‍👧‍👦", "مرحبا", "\u202eevil",
+	"\x00", "line\nbreak", "é", "e\u0301", "\ufeff", strings.Repeat("x", 300), strings.Repeat("語", 300), strings.Repeat("&", 300),
+}
+
+// hostileName draws names without a colon.
+func hostileName() *rapid.Generator[string] {
+	character := rapid.OneOf(
+		rapid.SampledFrom([]rune("&=+%/#?@ \"'<>\\;,~")),
+		rapid.SampledFrom([]rune("日語👩مر\u202e\u200d\x00\x7f")),
+		rapid.Rune(),
+	).Filter(func(r rune) bool { return r != ':' })
+	return rapid.OneOf(rapid.SampledFrom(hostileNames), rapid.StringOfN(character, 1, 300, -1))
+}
+
+func TestEveryStrictParserReadsBackWhatWentIn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := otpauth{issuer: hostileName().Draw(t, "issuer"), account: hostileName().Draw(t, "account")}
+		secret := store.Secret(rapid.SliceOfN(rapid.Byte(), store.SecretSize, store.SecretSize).Draw(t, "secret"))
+		want.secret = base32.StdEncoding.EncodeToString(secret[:])
+		url := otpauthURL(Issuer(want.issuer), want.account, secret)
+		got, err := parseStrictly(url)
+		if err != nil || got != want {
+			t.Fatalf("%s reads back as %q, %v; want %q", url, got, err, want)
+		}
+	})
+}
+
+func TestTheAccountsColonsAreReplacedAndItsLengthIsCapped(t *testing.T) {
+	for _, c := range []struct{ label, want string }{
+		{"user@example.com", "user@example.com"},
+		{"urn:user:7", "urn_user_7"},
+		{"::", "__"},
+		{strings.Repeat("x", 254), strings.Repeat("x", 254)},
+		{strings.Repeat("x", 255), strings.Repeat("x", 254)},
+		{strings.Repeat("語", 300), strings.Repeat("語", 28)}, // 9 bytes each
+		{strings.Repeat("x", 250) + "語", strings.Repeat("x", 250)},
+	} {
+		if got := accountName(c.label); got != c.want {
+			t.Errorf("accountName(%q) = %q; want %q", c.label, got, c.want)
+		}
+	}
+}
+
+func TestTheURLFitsAScannableQRCode(t *testing.T) {
+	var issuer Issuer
+	if err := issuer.UnmarshalText([]byte(strings.Repeat("&", 32))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range hostileNames {
+		if url := otpauthURL(issuer, accountName(strings.Repeat(name, 300)), store.Secret{}); len(url) > 510 {
+			t.Errorf("%d bytes for %.20q; want at most 510", len(url), name)
+		}
+	}
+}
+
+func TestIssuersThatCannotBeShownAreRefused(t *testing.T) {
+	for _, c := range []struct{ issuer, want string }{
+		{"", "must not be empty"},
+		{"a:b", "must not contain a colon: authenticator apps split the label there"},
+		{"\xff", "must be UTF-8"},
+		{strings.Repeat("x", 97), "must not exceed 96 bytes when percent-encoded: the QR code would be too dense"},
+		{strings.Repeat("語", 11), "must not exceed 96 bytes when percent-encoded: the QR code would be too dense"},
+	} {
+		if err := new(Issuer).UnmarshalText([]byte(c.issuer)); err == nil || err.Error() != c.want {
+			t.Errorf("issuer %q: %v; want %s", c.issuer, err, c.want)
+		}
+	}
+}
+
+// The test vectors of RFC 6238 appendix B for SHA-1: Unix time and 8 digits. Our
+// URL says 6 digits by saying nothing, which are the last 6 of them.
+func TestTheURLGivesTheCodesOfRFC6238(t *testing.T) {
+	secret := store.Secret([]byte("12345678901234567890"))
+	read, err := parseStrictly(otpauthURL("quiva.ai", "user@example.com", secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for unix, want := range map[int64]string{
+		59: "94287082", 1111111109: "07081804", 1111111111: "14050471",
+		1234567890: "89005924", 2000000000: "69279037", 20000000000: "65353130",
+	} {
+		if got, err := totp.GenerateCode(read.secret, time.Unix(unix, 0)); err != nil || got != want[2:] {
+			t.Errorf("code at %d = %s, %v; want %s", unix, got, err, want[2:])
+		}
+	}
+}
+
+func TestOathtoolAgreesOnTheCodeOfANewSecret(t *testing.T) {
+	oathtool, err := exec.LookPath("oathtool")
+	if err != nil {
+		t.Fatal("oathtool is not on PATH: run the tests with `make test`, or `apt-get install oathtool`")
+	}
+	seen := map[store.Secret]bool{}
+	for range 20 {
+		secret, err := newSecret()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[secret] {
+			t.Fatal("the same secret twice")
+		}
+		seen[secret] = true
+		read, err := parseStrictly(otpauthURL("quiva.ai", "user@example.com", secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now().UTC()
+		printed, err := exec.CommandContext(t.Context(), oathtool, "--totp", "--base32",
+			"--now", now.Format("2006-01-02 15:04:05 UTC"), read.secret).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := totp.GenerateCode(read.secret, now)
+		if got := strings.TrimSpace(string(printed)); err != nil || got != ours {
+			t.Fatalf("oathtool says %s, we say %s, %v", got, ours, err)
+		}
+	}
+}
