@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/server/auth"
+)
+
+// newAPI returns the handler of the API listener. A request passes, in this order:
+//
+//	Echo's router          finds the route
+//	logRequests            request id; writes the answer for an error; one log line
+//	harden                 headers that every answer has
+//	recoverPanic           a panic becomes an error
+//	operations.serve       operation, body size, time limit, authentication
+//	gen                    the generated handler
+//	ops                    package mfa
+//
+// Any of them may return an error; answerError alone turns it into an answer.
+func newAPI(document *openapi3.T, authenticator *auth.Authenticator, ops gen.StrictServerInterface, now func() time.Time, log *slog.Logger) (http.Handler, error) {
+	e := echo.New()
+	e.HTTPErrorHandler = answerError
+	gen.RegisterHandlers(e, gen.NewStrictHandler(ops, nil))
+	matched, err := matchOperations(document, e.Routes())
+	if err != nil {
+		return nil, err
+	}
+	serve := &operations{byRoute: matched, authenticator: authenticator}
+	e.Use(logRequests(now, log), harden, recoverPanic(), serve.middleware)
+	return e, nil
+}
+
+// harden sets what every answer carries: nothing here may be kept by a cache
+// (RFC 9111 section 5.2.2.5) or taken for another type than it says.
+func harden(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		header := c.Response().Header()
+		header.Set("Cache-Control", "no-store")
+		header.Set("X-Content-Type-Options", "nosniff")
+		return next(c)
+	}
+}
+
+// panicError is a recovered panic; it is logged with its stack and answered like
+// any other fault.
+type panicError struct {
+	err   error
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.err, e.stack) }
+
+func recoverPanic() echo.MiddlewareFunc {
+	return middleware.RecoverWithConfig(middleware.RecoverConfig{
+		DisableStackAll:     true,
+		DisableErrorHandler: true, // the error goes on to logRequests
+		LogErrorFunc: func(_ echo.Context, err error, stack []byte) error {
+			return &panicError{err: err, stack: stack}
+		},
+	})
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/mail"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store"
+)
+
+const (
+	defaultKeyLifetime = 90 * 24 * time.Hour
+	maxKeyLifetime     = 5 * 365 * 24 * time.Hour
+	adminTimeout       = 30 * time.Second // for one command; listing walks the whole Redis
+)
+
+func (p *process) apiKeyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "apikey",
+		Short: "Create, list and revoke API keys (in the Redis that MFA_REDIS_URL names)",
+		RunE: func(*cobra.Command, []string) error {
+			return fmt.Errorf("%w: want create, list or revoke", errUsage)
+		},
+	}
+	cmd.AddCommand(p.createKeyCommand(), p.listKeysCommand(), p.revokeKeyCommand())
+	return cmd
+}
+
+func (p *process) createKeyCommand() *cobra.Command {
+	var account, email string
+	var lifetime time.Duration
+	cmd := &cobra.Command{
+		Use:   "create --account ID --email ADDRESS",
+		Short: "Create an API key and print it: the one time that it is shown",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkNewKey(account, email, lifetime); err != nil {
+				return err
+			}
+			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
+				key := auth.NewAPIKey()
+				if _, err := keys.Create(ctx, key, account, email, lifetime); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(p.stdout, key)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&account, "account", "", "the one account that the key acts for: the sub of its owner's tokens")
+	cmd.Flags().StringVar(&email, "email", "", "e-mail address that labels the account in the authenticator app")
+	cmd.Flags().DurationVar(&lifetime, "expires", defaultKeyLifetime, "lifetime, 1m to 43800h")
+	return cmd
+}
+
+func checkNewKey(account, email string, lifetime time.Duration) error {
+	if account == "" || len(account) > auth.MaxAccount || !utf8.ValidString(account) {
+		return fmt.Errorf("%w: --account must be 1 to %d bytes of UTF-8", errUsage, auth.MaxAccount)
+	}
+	if address, err := mail.ParseAddress(email); err != nil || address.Address != email {
+		return fmt.Errorf("%w: --email must be an e-mail address", errUsage)
+	}
+	if lifetime < time.Minute || lifetime > maxKeyLifetime {
+		return fmt.Errorf("%w: --expires must be from 1m to %v", errUsage, maxKeyLifetime)
+	}
+	return nil
+}
+
+func (p *process) listKeysCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the API keys that are valid now",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
+				records, err := keys.List(ctx)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return json.NewEncoder(p.stdout).Encode(records)
+				}
+				return p.printKeys(records)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	return cmd
+}
+
+func (p *process) printKeys(records []store.APIKey) error {
+	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tACCOUNT\tEMAIL\tCREATED\tEXPIRES")
+	for _, r := range records {
+		// %q: an account id is whatever the token issuer says, and this is a terminal.
+		fmt.Fprintf(table, "%s\t%q\t%s\t%s\t%s\n", r.ID, r.Account, r.Email,
+			r.Created.Format(time.RFC3339), r.Expires.Format(time.RFC3339))
+	}
+	return table.Flush()
+}
+
+func (p *process) revokeKeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke ID",
+		Short: "Revoke the API key with this id, as list shows it, at once",
+		Args: func(_ *cobra.Command, args []string) error {
+			return wantArgs(args, 1, "the id of one API key")
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
+				err := keys.Revoke(ctx, args[0])
+				if errors.Is(err, store.ErrNotFound) {
+					return errors.New("no API key with this id is valid; see mfa apikey list")
+				}
+				return err
+			})
+		},
+	}
+}
+
+// withKeys calls do with the API keys in the Redis of the settings, the only one
+// of them that these commands need.
+func (p *process) withKeys(cmd *cobra.Command, do func(context.Context, *store.APIKeys) error) error {
+	s, err := loadSettings(p.environ, nil, nil)
+	if err != nil {
+		return err
+	}
+	if s.RedisURL == nil {
+		return faults{"MFA_REDIS_URL: is required"}
+	}
+	backend := store.NewRedis(*s.RedisURL)
+	defer backend.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), adminTimeout)
+	defer cancel()
+	return do(ctx, store.NewAPIKeys(backend, p.now))
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+
+	"quiva.ai/mfa/gen"
+)
+
+// contract holds answers against the OpenAPI document. It is the transport of the
+// client that every test gets, so no test can forget it.
+type contract struct {
+	t        testing.TB
+	document *openapi3.T
+	router   routers.Router
+	next     http.RoundTripper
+}
+
+func newContract(t testing.TB, next http.RoundTripper) *contract {
+	t.Helper()
+	document, err := gen.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := document.Validate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	document.Servers = nil // the service under test is not at upstream's address
+	router, err := gorillamux.NewRouter(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &contract{t: t, document: document, router: router, next: next}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := c.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	if fault := c.fault(r, response, body); fault != nil {
+		c.t.Errorf("%s %s: answer %d breaks the contract: %v\n%v\n%s", r.Method, r.URL.Path, response.StatusCode, fault, response.Header, body)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, nil
+}
+
+// undeclaredHeaders are those that any answer may have without the document
+// saying so: they concern the message, not the operation.
+var undeclaredHeaders = []string{"Cache-Control", "Connection", "Content-Length", "Content-Type", "Date", "X-Content-Type-Options"}
+
+// fault returns what is wrong with an answer, or nil.
+func (c *contract) fault(r *http.Request, response *http.Response, body []byte) error {
+	faults := []error{
+		wantHeader(response.Header, "Cache-Control", "no-store"),
+		wantHeader(response.Header, "X-Content-Type-Options", "nosniff"),
+		wantHeader(response.Header, "Content-Type", "application/json"),
+	}
+	route, params, err := c.router.FindRoute(r)
+	switch {
+	case errors.Is(err, routers.ErrPathNotFound):
+		faults = append(faults, c.noOperation(r, response, body, http.StatusNotFound))
+	case errors.Is(err, routers.ErrMethodNotAllowed):
+		faults = append(faults,
+			c.noOperation(r, response, body, http.StatusMethodNotAllowed, "Allow"),
+			wantHeader(response.Header, "Allow", "OPTIONS, POST"))
+	case err != nil:
+		faults = append(faults, err)
+	default:
+		faults = append(faults, declaredHeaders(route.Operation, response), openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{
+			RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
+			Status:                 response.StatusCode,
+			Header:                 response.Header,
+			Body:                   io.NopCloser(bytes.NewReader(body)),
+			Options:                &openapi3filter.Options{IncludeResponseStatus: true},
+		}))
+	}
+	return errors.Join(faults...)
+}
+
+// noOperation checks the answer to a request that the document has no operation
+// for: the given status with the document's Error schema.
+func (c *contract) noOperation(r *http.Request, response *http.Response, body []byte, status int, headers ...string) error {
+	if response.StatusCode != status {
+		return fmt.Errorf("status %d; want %d", response.StatusCode, status)
+	}
+	if err := onlyHeaders(response.Header, headers); err != nil || r.Method == http.MethodHead {
+		return err
+	}
+	var value any
+	if err := json.Unmarshal(body, &value); err != nil {
+		return err
+	}
+	return c.document.Components.Schemas["Error"].Value.VisitJSON(value)
+}
+
+func declaredHeaders(operation *openapi3.Operation, response *http.Response) error {
+	var declared []string
+	if d := operation.Responses.Status(response.StatusCode); d != nil {
+		for name := range d.Value.Headers {
+			declared = append(declared, name)
+		}
+	}
+	return onlyHeaders(response.Header, declared)
+}
+
+func onlyHeaders(header http.Header, declared []string) error {
+	for name, values := range header {
+		known := slices.ContainsFunc(slices.Concat(declared, undeclaredHeaders), func(d string) bool { return strings.EqualFold(d, name) })
+		if !known || len(values) != 1 {
+			return fmt.Errorf("header %s: %q is not declared, or not once", name, values)
+		}
+	}
+	return nil
+}
+
+func wantHeader(header http.Header, name, want string) error {
+	if got := header.Get(name); got != want {
+		return fmt.Errorf("header %s is %q; want %q", name, got, want)
+	}
+	return nil
+}
+
+// TestContractFindsFaults shows that the client would notice: each row is a sound
+// answer with one fault.
+func TestContractFindsFaults(t *testing.T) {
+	const path, ok, refused = "/accounts/generate-totp-key", `{"data":{"otpauth_url":"u","secret":"s"}}`, `{"error":"no"}`
+	for _, c := range []struct {
+		name, method, path string
+		status             int
+		header             map[string]string // "" removes
+		body               string
+		want               string
+	}{
+		{"sound", "POST", path, 200, nil, ok, ""},
+		{"sound refusal", "POST", path, 401, map[string]string{"Www-Authenticate": `Bearer realm="quiva.ai Gateway"`}, refused, ""},
+		{"sound 404", "GET", "/", 404, nil, refused, ""},
+		{"sound 405", "GET", path, 405, map[string]string{"Allow": "OPTIONS, POST"}, refused, ""},
+		{"undeclared status", "POST", path, 418, nil, refused, "status is not supported"},
+		{"undeclared header", "POST", path, 200, map[string]string{"X-Powered-By": "x"}, ok, "X-Powered-By"},
+		{"header of another status", "POST", path, 200, map[string]string{"Retry-After": "1"}, ok, "Retry-After"},
+		{"missing header", "POST", path, 200, map[string]string{"Totp-Key-Expires-In": ""}, ok, "missing"},
+		{"wrong header", "POST", path, 200, map[string]string{"Totp-Key-Expires-In": "-1"}, ok, "minimum"},
+		{"wrong challenge", "POST", path, 401, map[string]string{"Www-Authenticate": "Basic"}, refused, "regular expression"},
+		{"wrong content type", "POST", path, 200, map[string]string{"Content-Type": "text/plain"}, ok, "Content-Type"},
+		{"cacheable", "POST", path, 200, map[string]string{"Cache-Control": ""}, ok, "Cache-Control"},
+		{"sniffable", "POST", path, 200, map[string]string{"X-Content-Type-Options": ""}, ok, "X-Content-Type-Options"},
+		{"missing member", "POST", path, 200, nil, `{}`, `property "data" is missing`},
+		{"wrong type", "POST", path, 200, nil, `{"data":{"secret":1}}`, "must be a string"},
+		{"no body", "POST", path, 200, nil, ``, "decode"},
+		{"200 where nothing is", "GET", "/", 200, nil, ok, "want 404"},
+		{"wrong method accepted", "GET", path, 200, nil, ok, "want 405"},
+		{"405 without Allow", "GET", path, 405, nil, refused, "Allow"},
+		{"404 without error", "GET", "/", 404, nil, `"x"`, "object"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), c.method, "http://service"+c.path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			header := http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}, "Content-Type": {"application/json"}}
+			if c.status == http.StatusOK {
+				header.Set("Totp-Key-Expires-In", "1")
+			}
+			for name, value := range c.header {
+				header.Set(name, value)
+				if value == "" {
+					header.Del(name)
+				}
+			}
+			fault := newContract(t, nil).fault(r, &http.Response{StatusCode: c.status, Header: header}, []byte(c.body))
+			if c.want == "" && fault != nil || c.want != "" && (fault == nil || !strings.Contains(fault.Error(), c.want)) {
+				t.Errorf("fault = %v; want one with %q", fault, c.want)
+			}
+		})
+	}
+}

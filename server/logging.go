@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"quiva.ai/mfa/server/auth"
+)
+
+// newLogger returns the logger of the service. A record that is logged with a
+// request's context carries the request id.
+func newLogger(w io.Writer, level slog.Level, format logFormat) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(requestIDHandler{slog.NewTextHandler(w, options)})
+	}
+	return slog.New(requestIDHandler{slog.NewJSONHandler(w, options)})
+}
+
+type requestIDKey struct{}
+
+// requestIDHandler adds the request id of a record's context.
+type requestIDHandler struct{ slog.Handler }
+
+func (h requestIDHandler) Handle(ctx context.Context, record slog.Record) error {
+	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
+		record.AddAttrs(slog.String("request_id", id))
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
+func (h requestIDHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return requestIDHandler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h requestIDHandler) WithGroup(name string) slog.Handler {
+	return requestIDHandler{h.Handler.WithGroup(name)}
+}
+
+var wellFormedID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// requestID is the gateway's if that is harmless in a log, else a new one.
+func requestID(header http.Header) string {
+	if id := header.Get(echo.HeaderXRequestID); wellFormedID.MatchString(id) {
+		return id
+	}
+	return rand.Text()
+}
+
+// logRequests has an error answered and then writes one line for the request. The
+// line has the route and not the path, and no header: neither a credential nor
+// anything else that a client chose, except for a short method, gets into the log.
+func logRequests(now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			start := now()
+			ctx := context.WithValue(c.Request().Context(), requestIDKey{}, requestID(c.Request().Header))
+			c.SetRequest(c.Request().WithContext(ctx))
+			err := next(c)
+			if err != nil {
+				c.Error(err)
+			}
+			level, fault := classify(ctx, err, c.Response().Status)
+			method := c.Request().Method
+			log.LogAttrs(ctx, level, "request", append(fault,
+				slog.String("method", method[:min(len(method), 16)]),
+				slog.String("route", c.Path()),
+				slog.Int("status", c.Response().Status),
+				slog.Int64("duration_us", now().Sub(start).Microseconds()),
+			)...)
+			return nil
+		}
+	}
+}
+
+// classify says what a request's error means to an operator. A refused or
+// mistaken request is no error of the service, nor is one whose client left.
+func classify(ctx context.Context, err error, status int) (slog.Level, []slog.Attr) {
+	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
+		return slog.LevelInfo, []slog.Attr{slog.String("cause", string(refusal.Cause))}
+	}
+	switch {
+	case err == nil || status < http.StatusInternalServerError:
+		return slog.LevelInfo, nil
+	case ctx.Err() != nil:
+		return slog.LevelInfo, []slog.Attr{slog.String("cause", "client_left")}
+	}
+	return slog.LevelError, []slog.Attr{slog.String("error", err.Error())}
+}

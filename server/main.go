@@ -1,0 +1,21 @@
+// Command mfa is the multi-factor endpoint of the quiva.ai gateway.
+//
+// This package is the program around the packages that do the work: commands
+// and settings (command.go, settings.go, serve.go, dev.go, apikey.go), and the
+// way of a request to its operation and of an error to its answer (api.go,
+// operations.go, errors.go, logging.go).
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"go.uber.org/goleak"
+
+	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	generatePath = "/accounts/generate-totp-key"
+	testIssuer   = "https://issuer.test"
+	testAudience = "mfa.test"
+	testSecret   = "0123456789abcdef0123456789abcdef" // HS256 key of the tests
+)
+
+// service is the whole program, started as main starts it, and a client of it.
+type service struct {
+	t       testing.TB
+	url     string
+	environ []string
+	stdout  *output
+	log     *output
+	client  *http.Client
+	stop    func() int // ends the program and returns its exit status
+}
+
+// output is a process's output that can be read while it is written.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// testEnviron are the settings for a service on redis, changed by name=value
+// pairs.
+func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
+	values := map[string]string{
+		"MFA_LISTEN":       "127.0.0.1:0",
+		"MFA_SEAL_KEYS":    "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+		"MFA_JWT_ISSUER":   testIssuer,
+		"MFA_JWT_AUDIENCE": testAudience,
+		"MFA_JWT_SECRET":   testSecret,
+	}
+	if redis != nil {
+		values["MFA_REDIS_URL"] = redis.URL
+	}
+	for _, change := range changes {
+		name, value, _ := strings.Cut(change, "=")
+		values[name] = value
+	}
+	var environ []string
+	for name, value := range values {
+		environ = append(environ, name+"="+value)
+	}
+	return environ
+}
+
+// startService runs `mfa serve` with args until the test ends.
+func startService(t testing.TB, environ []string, args ...string) *service {
+	t.Helper()
+	s := &service{t: t, environ: environ, stdout: &output{}, log: &output{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, append([]string{"serve"}, args...), environ, s.stdout, s.log) }()
+	s.stop = sync.OnceValue(func() int { cancel(); return <-ended })
+
+	transport := &http.Transport{MaxIdleConnsPerHost: 256}
+	s.client = &http.Client{
+		Transport:     newContract(t, transport),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       20 * time.Second,
+	}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		if status := s.stop(); status != 0 {
+			t.Errorf("exit status %d; want 0\n%s", status, s.log)
+		}
+	})
+	storetest.Eventually(t, func() bool {
+		for _, line := range s.logLines("listening") {
+			s.url = "http://" + line["address"].(string)
+		}
+		return s.url != ""
+	})
+	return s
+}
+
+// logLines returns the log's records with this message.
+func (s *service) logLines(message string) []map[string]any {
+	var found []map[string]any
+	for line := range strings.Lines(s.log.String()) {
+		var record map[string]any
+		if json.Unmarshal([]byte(line), &record) == nil && record["msg"] == message {
+			found = append(found, record)
+		}
+	}
+	return found
+}
+
+// reply is an answer, read.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// post sends the generate request with these header fields.
+func (s *service) post(fields http.Header) reply {
+	s.t.Helper()
+	return s.send(http.MethodPost, generatePath, fields, http.NoBody)
+}
+
+// send returns the answer, or status 0 after having failed the test. It may be
+// called from any goroutine.
+func (s *service) send(method, path string, fields http.Header, body io.Reader) reply {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, body)
+	if err != nil {
+		s.t.Error(err)
+		return reply{}
+	}
+	maps.Copy(r.Header, fields)
+	response, err := s.client.Do(r)
+	if err != nil {
+		s.t.Error(err)
+		return reply{}
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Error(err)
+		return reply{}
+	}
+	return reply{response.StatusCode, response.Header, string(text)}
+}
+
+// generate demands a 200 and returns its key and the seconds left.
+func (s *service) generate(fields http.Header) (key gen.TOTPKey, expiresIn int) {
+	s.t.Helper()
+	got := s.post(fields)
+	if got.status != http.StatusOK {
+		s.t.Fatalf("generate = %d %s; want 200\n%s", got.status, got.body, s.log)
+	}
+	var body gen.GenerateTOTPKey200JSONResponseBody
+	decoder := json.NewDecoder(strings.NewReader(got.body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&body); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := fmt.Sscanf(got.header.Get("Totp-Key-Expires-In"), "%d", &expiresIn); err != nil {
+		s.t.Fatal(err)
+	}
+	return body.Data, expiresIn
+}
+
+// command runs another command of the program with the service's settings.
+func (s *service) command(args ...string) (stdout, stderr string, status int) {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	status = run(s.t.Context(), args, s.environ, &out, &errs)
+	return out.String(), errs.String(), status
+}
+
+// newAPIKey creates an API key as an operator does.
+func (s *service) newAPIKey(account string) string {
+	s.t.Helper()
+	stdout, stderr, status := s.command("apikey", "create", "--account", account, "--email", "key@example.com")
+	if status != 0 {
+		s.t.Fatalf("apikey create: status %d: %s", status, stderr)
+	}
+	return strings.TrimSpace(stdout)
+}
+
+// goodClaims are the claims of a valid token, changed by changes; nil removes.
+func goodClaims(account string, changes jwt.MapClaims) jwt.MapClaims {
+	claims := jwt.MapClaims{
+		"iss": testIssuer, "aud": testAudience, "sub": account, "email": account + "@example.com",
+		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
+	}
+	for name, value := range changes {
+		claims[name] = value
+		if value == nil {
+			delete(claims, name)
+		}
+	}
+	return claims
+}
+
+func newToken(t testing.TB, claims jwt.MapClaims) string {
+	t.Helper()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(testSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func bearer(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
+
+func withKey(key string) http.Header { return http.Header{"X-Api-Key": {key}} }
+
+// asUser returns the header of a signed-in person.
+func asUser(t testing.TB, account string) http.Header {
+	t.Helper()
+	return bearer(newToken(t, goodClaims(account, nil)))
+}
+
+// readFile reads a file of the repository.
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/mfa"
+	"quiva.ai/mfa/store"
+)
+
+// settings is every setting there is. The tags are the whole of it: the variable
+// (env), its default, and its help; the flag is derived from the variable, unless
+// the setting is secret. Each type reads and judges its own value, with an error
+// that does not repeat the value.
+type settings struct {
+	Listen      string          `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
+	RedisURL    *store.RedisURL `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS) or unix://. Required"`
+	SealKeys    *store.Keyring  `env:"MFA_SEAL_KEYS" secret:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
+	Issuer      mfa.Issuer      `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
+	PendingTTL  pendingTTL      `env:"MFA_PENDING_TTL" default:"10m" help:"how long a key stays pending: 1m to 24h"`
+	JWTIssuer   string          `env:"MFA_JWT_ISSUER" help:"expected iss of bearer tokens. Required with MFA_JWT_SECRET"`
+	JWTAudience string          `env:"MFA_JWT_AUDIENCE" help:"expected aud of bearer tokens. Required with MFA_JWT_SECRET"`
+	JWTSecret   hmacSecret      `env:"MFA_JWT_SECRET" secret:"true" help:"HS256 key of bearer tokens, 32 bytes at least; unset: API keys only"`
+	JWTLeeway   leeway          `env:"MFA_JWT_LEEWAY" default:"30s" help:"clock skew allowed in bearer tokens: 0s to 5m"`
+	LogLevel    logLevel        `env:"MFA_LOG_LEVEL" default:"info" help:"debug, info, warn or error"`
+	LogFormat   logFormat       `env:"MFA_LOG_FORMAT" default:"json" help:"json or text"`
+}
+
+// setting is the declaration of one field of settings.
+type setting struct {
+	index    int
+	variable string
+	fallback string
+	help     string
+	secret   bool
+}
+
+// declared returns the settings in the order of their declaration.
+func declared() []setting {
+	var all []setting
+	for i, field := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		all = append(all, setting{
+			index:    i,
+			variable: field.Tag.Get("env"),
+			fallback: field.Tag.Get("default"),
+			help:     field.Tag.Get("help"),
+			secret:   field.Tag.Get("secret") == "true",
+		})
+	}
+	return all
+}
+
+// flag is the setting's name on the command line: MFA_JWT_ISSUER is jwt-issuer.
+func (s setting) flag() string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s.variable, "MFA_"), "_", "-"))
+}
+
+// addFlags declares a flag for every setting that is not secret. Secrets would
+// be seen in the process list and kept in shell histories.
+func addFlags(flags *pflag.FlagSet) {
+	for _, s := range declared() {
+		if !s.secret {
+			flags.String(s.flag(), s.fallback, s.help)
+		}
+	}
+}
+
+// settingsHelp lists the variables for a command's help.
+func settingsHelp() string {
+	var b strings.Builder
+	b.WriteString("Settings are read from these variables; NAME_FILE names a file that holds the value of NAME.\n\n")
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, s := range declared() {
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", s.variable, s.fallback, s.help)
+	}
+	table.Flush()
+	return b.String()
+}
+
+// faults are all that is wrong with the settings, each a variable's name and what
+// it should be.
+type faults []string
+
+func (f faults) Error() string { return "settings:\n  " + strings.Join(f, "\n  ") }
+
+// Unwrap makes faulty settings a usage error.
+func (f faults) Unwrap() error { return errUsage }
+
+// loadSettings reads the settings: a flag that was given goes before a variable,
+// a variable before extra, extra before the declared default. It returns faults.
+func loadSettings(environ []string, flags *pflag.FlagSet, extra map[string]string) (settings, error) {
+	values, wrong := variables(environ)
+	var loaded settings
+	for _, s := range declared() {
+		value, set := values[s.variable]
+		if flags != nil && !s.secret && flags.Changed(s.flag()) {
+			value, set = flags.Lookup(s.flag()).Value.String(), true
+		}
+		if !set {
+			value, set = extra[s.variable]
+		}
+		if !set {
+			value = s.fallback
+		}
+		if value == "" {
+			continue
+		}
+		if err := assign(reflect.ValueOf(&loaded).Elem().Field(s.index), value); err != nil {
+			wrong = append(wrong, s.variable+": "+err.Error())
+		}
+	}
+	if len(wrong) > 0 {
+		return settings{}, wrong
+	}
+	return loaded, nil
+}
+
+// assign lets the field read its value.
+func assign(field reflect.Value, value string) error {
+	if field.Kind() == reflect.String && field.Type().PkgPath() == "" {
+		field.SetString(value)
+		return nil
+	}
+	if field.Kind() == reflect.Pointer {
+		field.Set(reflect.New(field.Type().Elem()))
+		field = field.Elem()
+	}
+	reader, ok := field.Addr().Interface().(encoding.TextUnmarshaler)
+	if !ok {
+		return fmt.Errorf("has the type %s, which reads no text", field.Type())
+	}
+	return reader.UnmarshalText([]byte(value))
+}
+
+// variables returns the values of the MFA_ variables and of the files that
+// MFA_…_FILE variables name. An empty variable counts as unset; an unknown one is
+// a fault, because it is most likely a known one misspelt.
+func variables(environ []string) (map[string]string, faults) {
+	values := map[string]string{}
+	var wrong faults
+	known := declared()
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, "MFA_") || value == "" {
+			continue
+		}
+		base, isFile := strings.CutSuffix(name, "_FILE")
+		if !slices.ContainsFunc(known, func(s setting) bool { return s.variable == base }) {
+			wrong = append(wrong, name+": there is no such setting")
+			continue
+		}
+		if _, dup := values[base]; dup {
+			wrong = append(wrong, base+": is set twice, as variable and as file")
+			continue
+		}
+		if isFile {
+			content, err := os.ReadFile(value)
+			if err != nil {
+				wrong = append(wrong, fmt.Sprintf("%s: %v", name, errors.Unwrap(err)))
+				continue
+			}
+			value = strings.TrimRight(string(content), "\r\n")
+		}
+		values[base] = value
+	}
+	return values, wrong
+}
+
+// checkServe reports what serve needs beyond what each setting says for itself.
+func (s settings) checkServe(dev bool) error {
+	var wrong faults
+	if s.RedisURL == nil && !dev {
+		wrong = append(wrong, "MFA_REDIS_URL: is required (mfa serve --dev does without)")
+	}
+	if s.SealKeys == nil {
+		wrong = append(wrong, "MFA_SEAL_KEYS: is required")
+	}
+	if s.JWTSecret != nil && s.JWTIssuer == "" {
+		wrong = append(wrong, "MFA_JWT_ISSUER: is required with MFA_JWT_SECRET")
+	}
+	if s.JWTSecret != nil && s.JWTAudience == "" {
+		wrong = append(wrong, "MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET")
+	}
+	if s.JWTSecret == nil && s.JWTIssuer+s.JWTAudience != "" {
+		wrong = append(wrong, "MFA_JWT_SECRET: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE")
+	}
+	if len(wrong) > 0 {
+		return wrong
+	}
+	return nil
+}
+
+type pendingTTL time.Duration
+
+func (d *pendingTTL) UnmarshalText(text []byte) error {
+	return readDuration((*time.Duration)(d), text, time.Minute, 24*time.Hour)
+}
+
+type leeway time.Duration
+
+func (d *leeway) UnmarshalText(text []byte) error {
+	return readDuration((*time.Duration)(d), text, 0, 5*time.Minute)
+}
+
+func readDuration(into *time.Duration, text []byte, least, most time.Duration) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < least || d > most {
+		return fmt.Errorf("must be a duration from %v to %v, such as 90s", least, most)
+	}
+	*into = d
+	return nil
+}
+
+// hmacSecret is the raw key: the bytes of the text.
+type hmacSecret []byte
+
+func (s *hmacSecret) UnmarshalText(text []byte) error {
+	if len(text) < auth.MinHMACSecret {
+		return fmt.Errorf("must have at least %d bytes", auth.MinHMACSecret)
+	}
+	*s = slices.Clone(text)
+	return nil
+}
+
+// Format hides the key from every fmt verb.
+func (hmacSecret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "HMAC secret (hidden)") }
+
+type logLevel struct{ slog.Level }
+
+func (l *logLevel) UnmarshalText(text []byte) error {
+	if l.Level.UnmarshalText(text) != nil {
+		return errors.New("must be debug, info, warn or error")
+	}
+	return nil
+}
+
+type logFormat string
+
+func (f *logFormat) UnmarshalText(text []byte) error {
+	if *f = logFormat(text); *f != "json" && *f != "text" {
+		return errors.New("must be json or text")
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"quiva.ai/mfa/store/storetest"
+)
+
+func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T) {
+	const hidden = "hunter2"
+	s := &service{t: t, environ: []string{
+		"MFA_REDIS_URL=http://:" + hidden + "@host",
+		"MFA_SEAL_KEYS=k1:" + hidden,
+		"MFA_ISSUER=" + hidden + ":x",
+		"MFA_PENDING_TTL=59s",
+		"MFA_JWT_SECRET=" + hidden,
+		"MFA_JWT_LEEWAY=" + hidden,
+		"MFA_LOG_LEVEL=" + hidden,
+		"MFA_LOG_FORMAT=" + hidden,
+		"MFA_JWT_ISSUER_FILE=/no/such/file",
+		"MFA_REDIS_ADDR=" + hidden,
+		"MFA_SEAL_KEYS_FILE=/dev/null",
+		"OTHER_VARIABLE=x",
+	}}
+	stdout, stderr, status := s.command("serve")
+	want := `mfa: settings:
+  MFA_JWT_ISSUER_FILE: no such file or directory
+  MFA_REDIS_ADDR: there is no such setting
+  MFA_SEAL_KEYS: is set twice, as variable and as file
+  MFA_REDIS_URL: want redis://, rediss:// or unix://, as go-redis reads them
+  MFA_SEAL_KEYS: key 1: want base64 of 32 bytes
+  MFA_ISSUER: must not contain a colon: authenticator apps split the label there
+  MFA_PENDING_TTL: must be a duration from 1m0s to 24h0m0s, such as 90s
+  MFA_JWT_SECRET: must have at least 32 bytes
+  MFA_JWT_LEEWAY: must be a duration from 0s to 5m0s, such as 90s
+  MFA_LOG_LEVEL: must be debug, info, warn or error
+  MFA_LOG_FORMAT: must be json or text
+`
+	if status != exitUsage || stdout != "" || stderr != want {
+		t.Errorf("status %d\n%s; want %d\n%s", status, stdout+stderr, exitUsage, want)
+	}
+}
+
+func TestSettingsThatServeCannotDoWithout(t *testing.T) {
+	key, secret := "MFA_SEAL_KEYS="+storetest.NewSealKey("k1"), "MFA_JWT_SECRET="+testSecret
+	for _, c := range []struct {
+		environ []string
+		want    string
+	}{
+		{nil, "  MFA_REDIS_URL: is required (mfa serve --dev does without)\n  MFA_SEAL_KEYS: is required\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", secret}, "  MFA_JWT_ISSUER: is required with MFA_JWT_SECRET\n  MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_ISSUER=x"}, "  MFA_JWT_SECRET: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE\n"},
+	} {
+		s := &service{t: t, environ: c.environ}
+		if _, stderr, status := s.command("serve"); status != exitUsage || stderr != "mfa: settings:\n"+c.want {
+			t.Errorf("serve with %q: status %d, %s; want %s", c.environ, status, stderr, c.want)
+		}
+	}
+}
+
+func TestAFlagGoesBeforeAVariableAndAVariableBeforeTheDefault(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(testSecret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := (&process{}).serveCommand()
+	if err := cmd.ParseFlags([]string{"--issuer", "from flag"}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loadSettings([]string{"MFA_ISSUER=from variable", "MFA_PENDING_TTL=2m", "MFA_LOG_LEVEL=", "MFA_JWT_SECRET_FILE=" + file},
+		cmd.Flags(), map[string]string{"MFA_PENDING_TTL": "3m", "MFA_JWT_ISSUER": "from dev"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(s.Issuer, s.PendingTTL, s.JWTIssuer, s.LogLevel, s.Listen, string(s.JWTSecret))
+	if want := fmt.Sprint("from flag", int64(120e9), "from dev", "INFO", ":8080", testSecret); got != want {
+		t.Errorf("settings %s; want %s", got, want)
+	}
+	if printed := fmt.Sprintf("%v %+v %#v", s, s, s); strings.Contains(printed, testSecret) {
+		t.Errorf("settings print the secret: %s", printed)
+	}
+}
+
+func TestTheREADMEListsTheSettingsAsDeclared(t *testing.T) {
+	readme := readFile(t, "../README.md")
+	for _, s := range declared() {
+		fallback := s.fallback
+		if fallback != "" {
+			fallback = "`" + fallback + "`"
+		}
+		if row := fmt.Sprintf("| `%s` | %s | %s |\n", s.variable, fallback, s.help); !strings.Contains(readme, row) {
+			t.Errorf("README.md lacks %s", row)
+		}
+	}
+}
