@@ -37,6 +37,7 @@ func (p *process) apiKeyCommand() *cobra.Command {
 func (p *process) createKeyCommand() *cobra.Command {
 	var account, email string
 	var lifetime time.Duration
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "create --account ID --email ADDRESS",
 		Short: "Create an API key and print it: the one time that it is shown",
@@ -47,10 +48,14 @@ func (p *process) createKeyCommand() *cobra.Command {
 			}
 			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
 				key := auth.NewAPIKey()
-				if _, err := keys.Create(ctx, key, account, email, lifetime); err != nil {
+				record, err := keys.Create(ctx, key, account, email, lifetime)
+				if err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(p.stdout, key)
+				if asJSON {
+					return p.printJSON(newKey{Key: key, APIKey: record})
+				}
+				_, err = fmt.Fprintln(p.stdout, key)
 				return err
 			})
 		},
@@ -58,8 +63,21 @@ func (p *process) createKeyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&account, "account", "", "the one account that the key acts for: the sub of its owner's tokens")
 	cmd.Flags().StringVar(&email, "email", "", "e-mail address that labels the account in the authenticator app")
 	cmd.Flags().DurationVar(&lifetime, "expires", defaultKeyLifetime, "lifetime, 1m to 43800h")
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
+
+// newKey is what create prints as JSON.
+type newKey struct {
+	Key string `json:"key"`
+	store.APIKey
+}
+
+func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+func (p *process) printJSON(value any) error { return json.NewEncoder(p.stdout).Encode(value) }
 
 func checkNewKey(account, email string, lifetime time.Duration) error {
 	if account == "" || len(account) > auth.MaxAccount || !utf8.ValidString(account) {
@@ -87,29 +105,34 @@ func (p *process) listKeysCommand() *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return json.NewEncoder(p.stdout).Encode(records)
+					return p.printJSON(records)
 				}
 				return p.printKeys(records)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
 func (p *process) printKeys(records []store.APIKey) error {
 	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tACCOUNT\tEMAIL\tCREATED\tEXPIRES")
+	fmt.Fprintln(table, "ID\tACCOUNT\tEMAIL\tCREATED\tEXPIRES\tLAST USED")
 	for _, r := range records {
 		// %q: an account id is whatever the token issuer says, and this is a terminal.
-		fmt.Fprintf(table, "%s\t%q\t%s\t%s\t%s\n", r.ID, r.Account, r.Email,
-			r.Created.Format(time.RFC3339), r.Expires.Format(time.RFC3339))
+		used := "never"
+		if !r.LastUsed.IsZero() {
+			used = r.LastUsed.Format(time.RFC3339)
+		}
+		fmt.Fprintf(table, "%s\t%q\t%s\t%s\t%s\t%s\n", r.ID, r.Account, r.Email,
+			r.Created.Format(time.RFC3339), r.Expires.Format(time.RFC3339), used)
 	}
 	return table.Flush()
 }
 
 func (p *process) revokeKeyCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "revoke ID",
 		Short: "Revoke the API key with this id, as list shows it, at once",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -121,10 +144,15 @@ func (p *process) revokeKeyCommand() *cobra.Command {
 				if errors.Is(err, store.ErrNotFound) {
 					return errors.New("no API key with this id is valid; see mfa apikey list")
 				}
+				if err == nil && asJSON {
+					err = p.printJSON(map[string]string{"revoked": args[0]})
+				}
 				return err
 			})
 		},
 	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
 }
 
 // withKeys calls do with the API keys in the Redis of the settings, the only one

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,8 @@ type APIKey struct {
 	Email   string    `json:"email"`   // label in the authenticator app
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
+	// LastUsed is the hour of the last successful use; zero: never.
+	LastUsed time.Time `json:"last_used,omitzero"`
 }
 
 // APIKeys keeps API keys by their digest. It is safe for concurrent use.
@@ -64,7 +67,7 @@ func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifeti
 }
 
 // Find returns the record of key, or ErrNotFound if it was never created, has
-// expired or was revoked.
+// expired or was revoked. It also notes the hour of this use.
 func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
 	value, err := a.backend.Get(ctx, apiKeyPrefix+digest(key))
 	if err != nil {
@@ -78,6 +81,25 @@ func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
 	// restore, the one in the record is not.
 	if !a.now().Before(record.Expires) {
 		return APIKey{}, fmt.Errorf("find API key: %w", ErrNotFound)
+	}
+	return a.noteUse(ctx, key, record)
+}
+
+// noteUse writes the hour of this use, once an hour. A key that was revoked since it
+// was read is not found, and does not come back. Another failure is of no matter: the
+// key is valid, and the next call will note its use.
+func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKey, error) {
+	hour := a.now().UTC().Truncate(time.Hour)
+	if !hour.After(record.LastUsed) {
+		return record, nil
+	}
+	record.LastUsed = hour
+	value, err := json.Marshal(record)
+	if err != nil {
+		return APIKey{}, fmt.Errorf("encode API key: %w", err)
+	}
+	if err := a.backend.Update(ctx, apiKeyPrefix+digest(key), value); errors.Is(err, ErrNotFound) {
+		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
 	return record, nil
 }

@@ -77,6 +77,20 @@ func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
 	return value, err
 }
 
+// Update implements Backend.
+func (m *Memory) Update(ctx context.Context, key string, value []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old, err := m.live(ctx, key)
+	if err == nil && old == nil {
+		err = ErrNotFound
+	}
+	if err == nil {
+		m.entries[key] = memoryEntry{value: bytes.Clone(value), deadline: m.entries[key].deadline}
+	}
+	return err
+}
+
 // Delete implements Backend.
 func (m *Memory) Delete(ctx context.Context, key string) error {
 	m.mu.Lock()
@@ -106,6 +120,14 @@ func (m *Memory) List(ctx context.Context, prefix string) (map[string][]byte, er
 		}
 	}
 	return found, nil
+}
+
+// Ping implements Backend.
+func (m *Memory) Ping(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
 }
 
 // Close implements Backend.

@@ -109,6 +109,19 @@ func (r *Redis) Get(ctx context.Context, key string) ([]byte, error) {
 	return value, nil
 }
 
+// Update implements Backend. XX keeps a key that was revoked between the caller's
+// reading and writing from coming back.
+func (r *Redis) Update(ctx context.Context, key string, value []byte) error {
+	err := r.client.Do(ctx, "SET", key, value, "XX", "KEEPTTL").Err()
+	if errors.Is(err, redis.Nil) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
 // Delete implements Backend.
 func (r *Redis) Delete(ctx context.Context, key string) error {
 	deleted, err := r.client.Del(ctx, key).Result()
@@ -139,6 +152,14 @@ func (r *Redis) List(ctx context.Context, prefix string) (map[string][]byte, err
 		return nil, unavailable(err)
 	}
 	return found, nil
+}
+
+// Ping implements Backend.
+func (r *Redis) Ping(ctx context.Context) error {
+	if err := r.client.Ping(ctx).Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
 }
 
 // Close implements Backend.

@@ -52,6 +52,11 @@ type Backend interface {
 	// Get returns the live value under key, or ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
 
+	// Update overwrites the live value under key and leaves its deadline as it is,
+	// or returns ErrNotFound, in one atomic step: what was deleted or has expired
+	// does not come back.
+	Update(ctx context.Context, key string, value []byte) error
+
 	// Delete removes the live value under key, or returns ErrNotFound. Once it
 	// has returned nil, no later Get sees the value.
 	Delete(ctx context.Context, key string) error
@@ -60,6 +65,9 @@ type Backend interface {
 	// written or deleted meanwhile may or may not be among them. It walks the
 	// whole backend: for administration, not for requests.
 	List(ctx context.Context, prefix string) (map[string][]byte, error)
+
+	// Ping tells whether the backend answers.
+	Ping(ctx context.Context) error
 
 	// Close releases the backend's connections.
 	Close() error

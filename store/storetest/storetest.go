@@ -33,6 +33,7 @@ func Run(t *testing.T, newBackend func(t *testing.T) store.Backend) {
 	}{
 		{"put if absent keeps the first value", putIfAbsent},
 		{"replace swaps only what the caller saw", replace},
+		{"update keeps the deadline and brings nothing back", update},
 		{"delete removes once", remove},
 		{"list finds by prefix", list},
 		{"an entry is gone after its ttl, which a second put does not extend", ttl},
@@ -45,6 +46,7 @@ func Run(t *testing.T, newBackend func(t *testing.T) store.Backend) {
 		{"a damaged secret is replaced", damagedSecret},
 		{"a rotated keyring opens what the old one sealed", rotation},
 		{"an API key is found by the key, listed and revoked", apiKeys},
+		{"an API key's last use is noted to the hour", lastUse},
 		{"an API key is not found after its lifetime", expiredAPIKey},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.check(t, newBackend(t)) })
@@ -125,6 +127,24 @@ func replace(t *testing.T, b store.Backend) {
 	wantValue(t, b, "empty", "new")
 }
 
+func update(t *testing.T, b store.Backend) {
+	ctx := t.Context()
+	if err := b.Update(ctx, "k", []byte("v")); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("update of nothing = %v; want ErrNotFound", err)
+	}
+	if _, err := b.PutIfAbsent(ctx, "k", []byte("old"), 300*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Update(ctx, "k", []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, b, "k", "new")
+	Eventually(t, func() bool { return errors.Is(b.Update(ctx, "k", []byte("newer")), store.ErrNotFound) })
+	if _, err := b.Get(ctx, "k"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("get after the deadline = %v; want ErrNotFound", err)
+	}
+}
+
 func remove(t *testing.T, b store.Backend) {
 	mustPut(t, b, "k", "v")
 	if err := b.Delete(t.Context(), "k"); err != nil {
@@ -184,9 +204,14 @@ func doneContext(t *testing.T, b store.Backend) {
 	mustPut(t, b, "k", "v")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	if err := b.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	calls := map[string]func() error{
+		"ping":    func() error { return b.Ping(ctx) },
 		"put":     func() error { _, err := b.PutIfAbsent(ctx, "new", []byte("v"), time.Minute); return err },
 		"replace": func() error { _, err := b.Replace(ctx, "k", []byte("v"), []byte("w"), time.Minute); return err },
+		"update":  func() error { return b.Update(ctx, "k", []byte("w")) },
 		"get":     func() error { _, err := b.Get(ctx, "k"); return err },
 		"delete":  func() error { return b.Delete(ctx, "k") },
 		"list":    func() error { _, err := b.List(ctx, ""); return err },
@@ -350,10 +375,13 @@ func apiKeys(t *testing.T, b store.Backend) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]store.APIKey{"key-a": a, "key-b": bob} {
+		want.LastUsed = clock.Now().UTC().Truncate(time.Hour)
 		if got, err := keys.Find(ctx, key); err != nil || !cmp.Equal(want, got) {
 			t.Fatalf("find %s = %+v, %v; want %+v", key, got, err, want)
 		}
 	}
+	a.LastUsed = clock.Now().UTC().Truncate(time.Hour)
+	bob.LastUsed = a.LastUsed
 	if got, err := keys.List(ctx); err != nil || !cmp.Equal([]store.APIKey{a, bob}, got) {
 		t.Fatalf("list = %+v, %v; want both, oldest first", got, err)
 	}
@@ -377,6 +405,46 @@ func apiKeys(t *testing.T, b store.Backend) {
 	if got, err := keys.List(ctx); err != nil || !cmp.Equal([]store.APIKey{bob}, got) {
 		t.Fatalf("list after revoke = %+v, %v; want bob's", got, err)
 	}
+}
+
+// lastUse: the hour is enough to see which keys nobody needs, and costs one write an
+// hour and key.
+func lastUse(t *testing.T, b store.Backend) {
+	clock := NewClock()
+	hour := clock.Now().UTC().Truncate(time.Hour).Add(time.Hour)
+	clock.Advance(hour.Sub(clock.Now()))
+	keys := store.NewAPIKeys(b, clock.Now)
+	if _, err := keys.Create(t.Context(), "key", "ada", "ada@example.com", 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		after time.Duration
+		want  time.Time
+	}{{0, hour}, {59 * time.Minute, hour}, {time.Minute, hour.Add(time.Hour)}} {
+		clock.Advance(step.after)
+		if _, err := keys.Find(t.Context(), "key"); err != nil {
+			t.Fatal(err)
+		}
+		records, err := keys.List(t.Context())
+		if err != nil || len(records) != 1 || !records[0].LastUsed.Equal(step.want) {
+			t.Fatalf("list = %+v, %v; want last use at %v", records, err, step.want)
+		}
+	}
+	revoked := revokedMeanwhile{Backend: b}
+	if _, err := store.NewAPIKeys(revoked, func() time.Time { return hour.Add(2 * time.Hour) }).Find(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("find of a key that is revoked meanwhile = %v; want ErrNotFound", err)
+	}
+	if left := mustList(t, b); len(left) != 0 {
+		t.Fatal("noting the use brought a revoked key back")
+	}
+}
+
+// revokedMeanwhile deletes what was just read.
+type revokedMeanwhile struct{ store.Backend }
+
+func (r revokedMeanwhile) Get(ctx context.Context, key string) ([]byte, error) {
+	value, err := r.Backend.Get(ctx, key)
+	return value, errors.Join(err, r.Delete(ctx, key))
 }
 
 func expiredAPIKey(t *testing.T, b store.Backend) {
