@@ -28,6 +28,7 @@ const (
 func devSettings() map[string]string {
 	return map[string]string{
 		"MFA_LISTEN":       "127.0.0.1:8080",
+		"MFA_ADMIN_LISTEN": "127.0.0.1:0", // any free port; the log names it
 		"MFA_SEAL_KEYS":    "dev:" + base64.StdEncoding.EncodeToString(randomKey()),
 		"MFA_JWT_SECRET":   base64.RawURLEncoding.EncodeToString(randomKey()),
 		"MFA_JWT_ISSUER":   "https://auth.example.com",
@@ -42,13 +43,14 @@ func randomKey() []byte {
 }
 
 // greet prints two calls that work as they stand, one with an API key and one
-// with a bearer token. forget revokes the API key.
-func (p *process) greet(ctx context.Context, address net.Addr, s settings, keys *store.APIKeys) (forget func(), err error) {
+// with a bearer token. When ctx is done it revokes the API key.
+func (p *process) greet(ctx context.Context, address net.Addr, s settings, keys *store.APIKeys) error {
 	key := auth.NewAPIKey()
 	record, err := keys.Create(ctx, key, devAccount, devEmail, devLifetime)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer p.revoke(ctx, keys, record.ID)
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"iss":   s.JWTIssuer,
 		"aud":   s.JWTAudience,
@@ -58,7 +60,7 @@ func (p *process) greet(ctx context.Context, address net.Addr, s settings, keys 
 		"exp":   p.now().Add(devLifetime).Unix(),
 	}).SignedString([]byte(s.JWTSecret))
 	if err != nil {
-		return nil, fmt.Errorf("sign development token: %w", err)
+		return fmt.Errorf("sign development token: %w", err)
 	}
 	const call = "  curl -i -X POST -H '%s' %s\n"
 	url := devURL(address) + "/accounts/generate-totp-key"
@@ -67,7 +69,8 @@ func (p *process) greet(ctx context.Context, address net.Addr, s settings, keys 
 	fmt.Fprintf(p.stdout, "\nor with a bearer token of the same account:\n\n")
 	fmt.Fprintf(p.stdout, call, "Authorization: Bearer "+token, url)
 	fmt.Fprintln(p.stdout)
-	return func() { p.revoke(ctx, keys, record.ID) }, nil
+	<-ctx.Done()
+	return nil
 }
 
 // revoke ends the API key that greet made, in case the store is a shared Redis.

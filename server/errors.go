@@ -13,8 +13,7 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// retryAfter is what clients are told to wait, in seconds, when the store did not
-// answer.
+// retryAfter is what clients are told to wait, in seconds, when we could not tell.
 const retryAfter = 1
 
 // answer is what a client sees of an error: a status of the OpenAPI document (404
@@ -34,7 +33,7 @@ func answerFor(err error) answer {
 		{is[*auth.Refusal](err), answer{http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service."}},
 		{is[*http.MaxBytesError](err), answer{http.StatusRequestEntityTooLarge, "The request body is too large."}},
 		{is[*openapi3filter.RequestError](err), answer{http.StatusBadRequest, "The request does not match the description of the API."}},
-		{errors.Is(err, store.ErrUnavailable), answer{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again."}},
+		{errors.Is(err, store.ErrUnavailable) || errors.Is(err, auth.ErrKeysUnavailable), answer{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again."}},
 		{errors.Is(err, echo.ErrNotFound), answer{http.StatusNotFound, "There is nothing at this address."}},
 		{errors.Is(err, echo.ErrMethodNotAllowed), answer{http.StatusMethodNotAllowed, "This address does not support the request's method."}},
 	} {

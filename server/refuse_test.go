@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -106,8 +107,23 @@ func TestRefusals(t *testing.T) {
 		{"four segments", bearer(good + ".x"), auth.TokenMalformed, tokenChallenge},
 		{"padded", bearer(good + "="), auth.TokenMalformed, tokenChallenge},
 		{"stray trailing bits", bearer(good[:len(good)-1] + nextBase64(good[len(good)-1])), auth.TokenMalformed, tokenChallenge},
+		{"only dots", bearer(".."), auth.TokenMalformed, tokenChallenge},
+		{"dot before", bearer("." + good), auth.TokenMalformed, tokenChallenge},
+		{"space inside", bearer(strings.Replace(good, ".", " .", 1)), auth.TokenMalformed, tokenChallenge},
+		{"alphabet of plain base64", bearer("+" + good[1:]), auth.TokenMalformed, tokenChallenge},
+		{"percent-encoded", bearer(strings.ReplaceAll(good, ".", "%2E")), auth.TokenMalformed, tokenChallenge},
+		{"comma after", bearer(good + ","), auth.TokenMalformed, tokenChallenge},
+		{"JWE of five segments", bearer("e30.e30.e30.e30.e30"), auth.TokenMalformed, tokenChallenge},
 		{"longer than 8 KiB", raw(hs256, payload(`,"sub":"ada","x":"`+strings.Repeat("x", 6200)+`"`)), auth.TokenMalformed, tokenChallenge},
 		{"header no object", raw(`[]`, payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
+		{"header null", raw(`null`, payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
+		{"header empty", raw(``, payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
+		{"header with a comma too many", raw(`{"alg":"HS256",}`, payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
+		{"header not UTF-8", raw("{\"alg\":\"HS256\",\"x\":\"\xff\"}", payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
+		{"kid a number", raw(`{"alg":"HS256","kid":7}`, payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
+		{"alg a number", raw(`{"alg":256}`, payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
+		{"ALG for alg", raw(`{"ALG":"HS256"}`, payload(`,"sub":"ada"`)), auth.TokenAlgorithm, tokenChallenge},
+		{"alg RS256 without a key set", raw(`{"alg":"RS256"}`, payload(`,"sub":"ada"`)), auth.TokenAlgorithm, tokenChallenge},
 		{"header with alg twice", raw(`{"alg":"none","alg":"HS256"}`, payload(`,"sub":"ada"`)), auth.TokenMalformed, tokenChallenge},
 		{"no signature", bearer(parts[0] + "." + parts[1] + "."), auth.TokenSignature, tokenChallenge},
 		{"other key", bearer(otherKey), auth.TokenSignature, tokenChallenge},
@@ -123,18 +139,33 @@ func TestRefusals(t *testing.T) {
 		{"payload null", raw(hs256, `null`), auth.TokenClaimUnexpected, tokenChallenge},
 		{"payload array", raw(hs256, `[]`), auth.TokenClaimUnexpected, tokenChallenge},
 		{"payload twice", raw(hs256, payload(`,"sub":"ada"`)+`{}`), auth.TokenClaimUnexpected, tokenChallenge},
+		{"payload after a byte order mark", raw(hs256, "\ufeff"+payload(`,"sub":"ada"`)), auth.TokenClaimUnexpected, tokenChallenge},
+		{"payload no JSON", raw(hs256, `sub=ada`), auth.TokenClaimUnexpected, tokenChallenge},
+		{"payload empty", raw(hs256, ``), auth.TokenClaimUnexpected, tokenChallenge},
+		{"claim twice that is not used", raw(hs256, payload(`,"sub":"ada","x":1,"x":2`)), auth.TokenClaimUnexpected, tokenChallenge},
+		{"claim twice in another spelling", raw(hs256, payload(`,"sub":"ada","\u0073ub":"bob"`)), auth.TokenClaimUnexpected, tokenChallenge},
 		{"sub twice", raw(hs256, payload(`,"sub":"bob","sub":"ada"`)), auth.TokenClaimUnexpected, tokenChallenge},
 		{"sub not UTF-8", raw(hs256, payload(",\"sub\":\"ad\xff\"")), auth.TokenClaimUnexpected, tokenChallenge},
 		{"SUB for sub", raw(hs256, payload(`,"SUB":"ada"`)), auth.TokenClaimMissing, tokenChallenge},
 		{"sub missing", claims("sub", nil), auth.TokenClaimMissing, tokenChallenge},
 		{"sub empty", claims("sub", ""), auth.TokenClaimMissing, tokenChallenge},
+		{"sub null", raw(hs256, payload(`,"sub":null`)), auth.TokenClaimMissing, tokenChallenge},
+		{"sub a lone surrogate", raw(hs256, payload(`,"sub":"ad\ud800"`)), auth.TokenClaimUnexpected, tokenChallenge},
+		{"sub a list", claims("sub", []string{"ada"}), auth.TokenClaimUnexpected, tokenChallenge},
 		{"sub a number", claims("sub", 7), auth.TokenClaimUnexpected, tokenChallenge},
 		{"sub of 256 bytes", claims("sub", strings.Repeat("x", 256)), auth.TokenClaimUnexpected, tokenChallenge},
 		{"email no string", claims("email", []string{"a@example.com"}), auth.TokenClaimUnexpected, tokenChallenge},
 		{"iss missing", claims("iss", nil), auth.TokenClaimMissing, tokenChallenge},
 		{"iss of another", claims("iss", testIssuer+"/"), auth.TokenIssuer, tokenChallenge},
+		{"iss a list", claims("iss", []string{testIssuer}), auth.TokenClaimUnexpected, tokenChallenge},
+		{"iss empty", claims("iss", ""), auth.TokenClaimMissing, tokenChallenge},
 		{"aud missing", claims("aud", nil), auth.TokenClaimMissing, tokenChallenge},
 		{"aud of another", claims("aud", []string{"a", "b"}), auth.TokenAudience, tokenChallenge},
+		{"aud empty", claims("aud", []string{}), auth.TokenClaimMissing, tokenChallenge},
+		{"aud null", raw(hs256, `{"iss":"`+testIssuer+`","sub":"ada","exp":4000000000,"aud":null}`), auth.TokenClaimMissing, tokenChallenge},
+		{"aud in another case", claims("aud", strings.ToUpper(testAudience)), auth.TokenAudience, tokenChallenge},
+		{"aud with a number", claims("aud", []any{testAudience, 7}), auth.TokenClaimUnexpected, tokenChallenge},
+		{"aud a number", claims("aud", 7), auth.TokenClaimUnexpected, tokenChallenge},
 		{"aud an object", claims("aud", map[string]string{"x": testAudience}), auth.TokenClaimUnexpected, tokenChallenge},
 		{"exp missing", claims("exp", nil), auth.TokenClaimMissing, tokenChallenge},
 		{"exp past the leeway", claims("exp", time.Now().Add(-31*time.Second).Unix()), auth.TokenExpired, tokenChallenge},
@@ -143,6 +174,10 @@ func TestRefusals(t *testing.T) {
 		{"exp below zero", claims("exp", -1), auth.TokenClaimUnexpected, tokenChallenge},
 		{"exp past the year 9999", claims("exp", 1e12), auth.TokenClaimUnexpected, tokenChallenge},
 		{"exp beyond numbers", raw(hs256, `{"iss":"x","sub":"ada","exp":1e999}`), auth.TokenClaimUnexpected, tokenChallenge},
+		{"exp a list", claims("exp", []int64{4000000000}), auth.TokenClaimUnexpected, tokenChallenge},
+		{"exp true", claims("exp", true), auth.TokenClaimUnexpected, tokenChallenge},
+		{"nbf a string", claims("nbf", "0"), auth.TokenClaimUnexpected, tokenChallenge},
+		{"iat null", raw(hs256, payload(`,"sub":"ada","iat":null`)), auth.TokenClaimUnexpected, tokenChallenge},
 		{"nbf in the future", claims("nbf", inAnHour), auth.TokenNotYetValid, tokenChallenge},
 		{"iat in the future", claims("iat", inAnHour), auth.TokenNotYetValid, tokenChallenge},
 	} {
@@ -224,8 +259,6 @@ func nextBase64(last byte) string {
 
 func join(a, b http.Header) http.Header {
 	joined := a.Clone()
-	for name, values := range b {
-		joined[name] = values
-	}
+	maps.Copy(joined, b)
 	return joined
 }

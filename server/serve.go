@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
@@ -61,25 +62,48 @@ func (p *process) serve(ctx context.Context, s settings, dev bool) error {
 	backend := p.openBackend(s, log)
 	defer backend.Close()
 	keys := store.NewAPIKeys(backend, p.now)
-	handler, err := p.newAPI(s, backend, keys, log)
+	checks := []readinessCheck{{"redis", backend.Ping}}
+	var keySet *auth.KeySet
+	if s.JWTKeySet != nil {
+		keySet = auth.NewKeySet(*s.JWTKeySet, time.Duration(s.JWTRefresh), p.now, log)
+		checks = append(checks, readinessCheck{"jwk_set", keySet.Check})
+	}
+	handler, err := p.newAPI(s, backend, keys, keySet, log)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.Listen)
+	api, admin, err := listen(ctx, s)
 	if err != nil {
-		return fmt.Errorf("MFA_LISTEN: %w", err)
+		return err
 	}
-	log.Info("listening", "address", listener.Addr().String(), "version", version())
+	log.InfoContext(ctx, "listening", "address", api.Addr().String(), "admin_address", admin.Addr().String(), "version", version())
+
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return serveHTTP(ctx, api, handler, log) })
+	running.Go(func() error { return serveHTTP(ctx, admin, newAdmin(checks), log) })
+	if keySet != nil {
+		running.Go(func() error { keySet.Run(ctx); return nil })
+	}
 	if dev {
-		forget, err := p.greet(ctx, listener.Addr(), s, keys)
-		if err != nil {
-			return errors.Join(err, listener.Close())
-		}
-		defer forget()
+		running.Go(func() error { return p.greet(ctx, api.Addr(), s, keys) })
 	}
-	err = serveHTTP(ctx, listener, handler, log)
-	log.Info("stopped")
+	err = running.Wait()
+	log.InfoContext(ctx, "stopped")
 	return err
+}
+
+// listen opens both listeners, or neither.
+func listen(ctx context.Context, s settings) (api, admin net.Listener, err error) {
+	var config net.ListenConfig
+	api, err = config.Listen(ctx, "tcp", s.Listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("MFA_LISTEN: %w", err)
+	}
+	admin, err = config.Listen(ctx, "tcp", s.AdminListen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("MFA_ADMIN_LISTEN: %w", errors.Join(err, api.Close()))
+	}
+	return api, admin, nil
 }
 
 // openBackend opens Redis, or without one (which only --dev allows) the memory.
@@ -92,7 +116,7 @@ func (p *process) openBackend(s settings, log *slog.Logger) store.Backend {
 }
 
 // newAPI puts the API together from its settings.
-func (p *process) newAPI(s settings, backend store.Backend, keys *store.APIKeys, log *slog.Logger) (http.Handler, error) {
+func (p *process) newAPI(s settings, backend store.Backend, keys *store.APIKeys, keySet *auth.KeySet, log *slog.Logger) (http.Handler, error) {
 	document, err := gen.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
@@ -100,6 +124,7 @@ func (p *process) newAPI(s settings, backend store.Backend, keys *store.APIKeys,
 	authenticator, err := auth.New(auth.Config{
 		Keys:       keyFinder{keys},
 		HMACSecret: s.JWTSecret,
+		KeySet:     keySet,
 		Issuer:     s.JWTIssuer,
 		Audience:   s.JWTAudience,
 		Leeway:     time.Duration(s.JWTLeeway),

@@ -64,6 +64,7 @@ func (o *output) String() string {
 func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 	values := map[string]string{
 		"MFA_LISTEN":       "127.0.0.1:0",
+		"MFA_ADMIN_LISTEN": "127.0.0.1:0",
 		"MFA_SEAL_KEYS":    "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
 		"MFA_JWT_ISSUER":   testIssuer,
 		"MFA_JWT_AUDIENCE": testAudience,

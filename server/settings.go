@@ -24,17 +24,20 @@ import (
 // the setting is secret. Each type reads and judges its own value, with an error
 // that does not repeat the value.
 type settings struct {
-	Listen      string          `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
-	RedisURL    *store.RedisURL `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS) or unix://. Required"`
-	SealKeys    *store.Keyring  `env:"MFA_SEAL_KEYS" secret:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
-	Issuer      mfa.Issuer      `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
-	PendingTTL  pendingTTL      `env:"MFA_PENDING_TTL" default:"10m" help:"how long a key stays pending: 1m to 24h"`
-	JWTIssuer   string          `env:"MFA_JWT_ISSUER" help:"expected iss of bearer tokens. Required with MFA_JWT_SECRET"`
-	JWTAudience string          `env:"MFA_JWT_AUDIENCE" help:"expected aud of bearer tokens. Required with MFA_JWT_SECRET"`
-	JWTSecret   hmacSecret      `env:"MFA_JWT_SECRET" secret:"true" help:"HS256 key of bearer tokens, 32 bytes at least; unset: API keys only"`
-	JWTLeeway   leeway          `env:"MFA_JWT_LEEWAY" default:"30s" help:"clock skew allowed in bearer tokens: 0s to 5m"`
-	LogLevel    logLevel        `env:"MFA_LOG_LEVEL" default:"info" help:"debug, info, warn or error"`
-	LogFormat   logFormat       `env:"MFA_LOG_FORMAT" default:"json" help:"json or text"`
+	Listen      string               `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
+	AdminListen string               `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez and /readyz, never on the API's"`
+	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS) or unix://. Required"`
+	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
+	Issuer      mfa.Issuer           `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
+	PendingTTL  pendingTTL           `env:"MFA_PENDING_TTL" default:"10m" help:"how long a key stays pending: 1m to 24h"`
+	JWTIssuer   string               `env:"MFA_JWT_ISSUER" help:"expected iss of bearer tokens. Required for bearer tokens"`
+	JWTAudience string               `env:"MFA_JWT_AUDIENCE" help:"expected aud of bearer tokens. Required for bearer tokens"`
+	JWTSecret   hmacSecret           `env:"MFA_JWT_SECRET" secret:"true" help:"HS256 key of bearer tokens, 32 bytes at least"`
+	JWTKeySet   *auth.KeySetLocation `env:"MFA_JWT_JWKS" help:"JWK set of bearer tokens, a file or an https URL: RS256, PS256, ES256, ES384, EdDSA"`
+	JWTRefresh  keySetInterval       `env:"MFA_JWT_JWKS_REFRESH" default:"5m" help:"how often the JWK set is read again, 1s to 1h: a key that left it stops working"`
+	JWTLeeway   leeway               `env:"MFA_JWT_LEEWAY" default:"30s" help:"clock skew allowed in bearer tokens: 0s to 5m"`
+	LogLevel    logLevel             `env:"MFA_LOG_LEVEL" default:"info" help:"debug, info, warn or error"`
+	LogFormat   logFormat            `env:"MFA_LOG_FORMAT" default:"json" help:"json or text"`
 }
 
 // setting is the declaration of one field of settings.
@@ -84,7 +87,7 @@ func settingsHelp() string {
 	for _, s := range declared() {
 		fmt.Fprintf(table, "  %s\t%s\t%s\n", s.variable, s.fallback, s.help)
 	}
-	table.Flush()
+	_ = table.Flush() // a strings.Builder takes everything
 	return b.String()
 }
 
@@ -136,7 +139,7 @@ func assign(field reflect.Value, value string) error {
 		field.Set(reflect.New(field.Type().Elem()))
 		field = field.Elem()
 	}
-	reader, ok := field.Addr().Interface().(encoding.TextUnmarshaler)
+	reader, ok := reflect.TypeAssert[encoding.TextUnmarshaler](field.Addr())
 	if !ok {
 		return fmt.Errorf("has the type %s, which reads no text", field.Type())
 	}
@@ -186,14 +189,15 @@ func (s settings) checkServe(dev bool) error {
 	if s.SealKeys == nil {
 		wrong = append(wrong, "MFA_SEAL_KEYS: is required")
 	}
-	if s.JWTSecret != nil && s.JWTIssuer == "" {
-		wrong = append(wrong, "MFA_JWT_ISSUER: is required with MFA_JWT_SECRET")
+	tokens := s.JWTSecret != nil || s.JWTKeySet != nil
+	if tokens && s.JWTIssuer == "" {
+		wrong = append(wrong, "MFA_JWT_ISSUER: is required with MFA_JWT_SECRET or MFA_JWT_JWKS")
 	}
-	if s.JWTSecret != nil && s.JWTAudience == "" {
-		wrong = append(wrong, "MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET")
+	if tokens && s.JWTAudience == "" {
+		wrong = append(wrong, "MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET or MFA_JWT_JWKS")
 	}
-	if s.JWTSecret == nil && s.JWTIssuer+s.JWTAudience != "" {
-		wrong = append(wrong, "MFA_JWT_SECRET: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE")
+	if !tokens && s.JWTIssuer+s.JWTAudience != "" {
+		wrong = append(wrong, "MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE")
 	}
 	if len(wrong) > 0 {
 		return wrong
@@ -211,6 +215,12 @@ type leeway time.Duration
 
 func (d *leeway) UnmarshalText(text []byte) error {
 	return readDuration((*time.Duration)(d), text, 0, 5*time.Minute)
+}
+
+type keySetInterval time.Duration
+
+func (d *keySetInterval) UnmarshalText(text []byte) error {
+	return readDuration((*time.Duration)(d), text, time.Second, time.Hour)
 }
 
 func readDuration(into *time.Duration, text []byte, least, most time.Duration) error {

@@ -52,8 +52,8 @@ func TestSettingsThatServeCannotDoWithout(t *testing.T) {
 		want    string
 	}{
 		{nil, "  MFA_REDIS_URL: is required (mfa serve --dev does without)\n  MFA_SEAL_KEYS: is required\n"},
-		{[]string{key, "MFA_REDIS_URL=redis://h", secret}, "  MFA_JWT_ISSUER: is required with MFA_JWT_SECRET\n  MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET\n"},
-		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_ISSUER=x"}, "  MFA_JWT_SECRET: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", secret}, "  MFA_JWT_ISSUER: is required with MFA_JWT_SECRET or MFA_JWT_JWKS\n  MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET or MFA_JWT_JWKS\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_ISSUER=x"}, "  MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE\n"},
 	} {
 		s := &service{t: t, environ: c.environ}
 		if _, stderr, status := s.command("serve"); status != exitUsage || stderr != "mfa: settings:\n"+c.want {

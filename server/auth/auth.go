@@ -10,11 +10,12 @@
 //   - Every credential that is presented must be valid. One that is not is never
 //     made good by another that is.
 //   - All of them must name the same account. We never choose between two.
+//   - Each verification key is for one algorithm, whatever a token says.
 //   - Anything else is a Refusal. What the client sees of it does not tell one
 //     cause from another; the Cause is for the log.
 //
-// A token is judged without any look-up, so strangers with junk cost no call to
-// the store. An API key is looked up only if it is well formed and no token in
+// A token is judged without any call to the store, so strangers with junk cost
+// none. An API key is looked up only if it is well formed and no token in
 // the same request was refused.
 package auth
 
@@ -53,11 +54,14 @@ type Config struct {
 	Keys KeyFinder
 
 	// HMACSecret verifies HS256 tokens: at least 32 bytes (RFC 7518 section
-	// 3.2). Empty: every token is refused.
+	// 3.2). Empty: they are refused.
 	HMACSecret []byte
 
+	// KeySet verifies tokens of all other algorithms. Nil: they are refused.
+	KeySet *KeySet
+
 	// Issuer and Audience are what a token's iss must be and its aud must
-	// contain. Required with HMACSecret.
+	// contain. Required with HMACSecret or KeySet.
 	Issuer, Audience string
 
 	// Leeway is the clock skew granted to exp, nbf and iat. 0 or more.
@@ -82,19 +86,18 @@ func New(c Config) (*Authenticator, error) {
 	if c.Keys == nil || c.Now == nil {
 		return nil, errors.New("auth: Keys and Now are required")
 	}
-	if len(c.HMACSecret) > 0 {
-		if len(c.HMACSecret) < MinHMACSecret {
-			return nil, errors.New("auth: the HS256 key is shorter than 32 bytes")
-		}
-		if c.Issuer == "" || c.Audience == "" {
-			return nil, errors.New("auth: tokens need an expected issuer and audience")
-		}
+	if len(c.HMACSecret) > 0 && len(c.HMACSecret) < MinHMACSecret {
+		return nil, errors.New("auth: the HS256 key is shorter than 32 bytes")
+	}
+	if (len(c.HMACSecret) > 0 || c.KeySet != nil) && (c.Issuer == "" || c.Audience == "") {
+		return nil, errors.New("auth: tokens need an expected issuer and audience")
 	}
 	return &Authenticator{tokens: newTokenVerifier(c), keys: c.Keys}, nil
 }
 
 // Authenticate returns the one principal that every credential in header names.
-// The error is a *Refusal, or the KeyFinder's if that could not tell.
+// The error is a *Refusal, or says why that cannot be told: ErrKeysUnavailable, or
+// what the KeyFinder returned.
 func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
 	token, hasToken, err := bearerToken(header)
 	if err != nil {
@@ -108,7 +111,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (P
 	case hasToken && hasKey:
 		return a.both(ctx, token, key)
 	case hasToken:
-		return a.tokens.verify(token)
+		return a.tokens.verify(ctx, token)
 	case hasKey:
 		return a.find(ctx, key, false)
 	}
@@ -118,7 +121,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (P
 // both demands that the token and the key are valid and agree. The label is the
 // token's: it is the person's own.
 func (a *Authenticator) both(ctx context.Context, token, key string) (Principal, error) {
-	byToken, err := a.tokens.verify(token)
+	byToken, err := a.tokens.verify(ctx, token)
 	if err != nil {
 		return Principal{}, err
 	}

@@ -15,7 +15,8 @@ const (
 	KeyUnknown   Cause = "key_unknown" // never existed, expired or revoked
 
 	TokenMalformed        Cause = "token_malformed"
-	TokenAlgorithm        Cause = "token_algorithm" // not one that a key of ours is for
+	TokenAlgorithm        Cause = "token_algorithm"   // not one that a key of ours is for
+	TokenKeyUnknown       Cause = "token_key_unknown" // no key, or more than one, of the JWK set fits
 	TokenSignature        Cause = "token_signature"
 	TokenExpired          Cause = "token_expired"
 	TokenNotYetValid      Cause = "token_not_yet_valid" // nbf or iat in the future

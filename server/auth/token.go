@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"slices"
@@ -20,13 +21,15 @@ const maxToken = 8 << 10
 // checks the signature and judges the claims, but its own lenient parser (which
 // takes SUB for sub, the last of two subs, a payload of null) is not used.
 type tokenVerifier struct {
-	secret    []byte
+	secret    []byte  // for HS256 and nothing else; may be empty
+	keys      *KeySet // for everything else; may be nil
 	validator *jwt.Validator
 }
 
 func newTokenVerifier(c Config) *tokenVerifier {
 	return &tokenVerifier{
 		secret: c.HMACSecret,
+		keys:   c.KeySet,
 		validator: jwt.NewValidator(
 			jwt.WithIssuer(c.Issuer),
 			jwt.WithAudience(c.Audience),
@@ -38,9 +41,9 @@ func newTokenVerifier(c Config) *tokenVerifier {
 	}
 }
 
-// verify returns the principal that a valid token names. The error is always a
-// *Refusal. Claims are not even parsed before the signature was found good.
-func (v *tokenVerifier) verify(token string) (Principal, error) {
+// verify returns the principal that a valid token names. The error is a *Refusal or
+// ErrKeysUnavailable. Claims are not even parsed before the signature was found good.
+func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, error) {
 	jws, cause := splitJWS(token)
 	if cause != "" {
 		return Principal{}, refuseToken(cause)
@@ -48,11 +51,11 @@ func (v *tokenVerifier) verify(token string) (Principal, error) {
 	if cause := jws.header.check(); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
-	// RFC 8725 section 3.1: the key decides the algorithm, not the token.
-	if len(v.secret) == 0 || jws.header.Algorithm != jwt.SigningMethodHS256.Alg() {
-		return Principal{}, refuseToken(TokenAlgorithm)
+	method, key, err := v.keyFor(ctx, jws.header)
+	if err != nil {
+		return Principal{}, err
 	}
-	if jwt.SigningMethodHS256.Verify(jws.signed, jws.signature, v.secret) != nil {
+	if method.Verify(jws.signed, jws.signature, key) != nil {
 		return Principal{}, refuseToken(TokenSignature)
 	}
 	var c claims
@@ -63,6 +66,26 @@ func (v *tokenVerifier) verify(token string) (Principal, error) {
 		return Principal{}, refuseToken(cause)
 	}
 	return Principal{Account: c.Subject, Label: c.label()}, nil
+}
+
+// keyFor returns the key for a token and the algorithm that belongs to the key
+// (RFC 8725 section 3.1). HS256 is for the configured secret alone, and the secret
+// for HS256: no key of a set is ever used as a secret, nor the reverse.
+func (v *tokenVerifier) keyFor(ctx context.Context, h joseHeader) (jwt.SigningMethod, any, error) {
+	switch {
+	case h.Algorithm == jwt.SigningMethodHS256.Alg() && len(v.secret) > 0:
+		return jwt.SigningMethodHS256, v.secret, nil
+	case asymmetric(h.Algorithm) && v.keys != nil:
+		key, ok, err := v.keys.find(ctx, h.KeyID, h.Algorithm)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !ok {
+			return nil, nil, refuseToken(TokenKeyUnknown)
+		}
+		return key.method, key.public, nil
+	}
+	return nil, nil, refuseToken(TokenAlgorithm)
 }
 
 func refuseToken(cause Cause) *Refusal { return &Refusal{Cause: cause, withToken: true} }
@@ -117,6 +140,7 @@ func unmarshalObject(data []byte, into any) error {
 // where to find a key (jku, jwk, x5u, x5c) are not among them.
 type joseHeader struct {
 	Algorithm string         `json:"alg"`
+	KeyID     string         `json:"kid"`
 	Type      string         `json:"typ"`
 	Critical  jsontext.Value `json:"crit"`
 }

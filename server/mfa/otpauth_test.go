@@ -41,7 +41,7 @@ func parseStrictly(url string) (otpauth, error) {
 		return otpauth{}, fmt.Errorf("%d colons in the label", len(parts)-1)
 	}
 	params := map[string]string{}
-	for _, pair := range strings.Split(query, "&") {
+	for pair := range strings.SplitSeq(query, "&") {
 		name, escaped, ok := strings.Cut(pair, "=")
 		if _, dup := params[name]; !ok || dup || strings.Contains(escaped, "=") {
 			return otpauth{}, fmt.Errorf("parameter %q", pair)

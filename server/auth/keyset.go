@@ -1,0 +1,251 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// unknownKeyInterval is the least time between two refreshes that tokens with
+	// an unknown kid ask for, in the whole process: strangers can invent kids.
+	unknownKeyInterval = 30 * time.Second
+
+	// unknownKeyWait is the longest that such a token's request waits for it.
+	unknownKeyWait = 250 * time.Millisecond
+
+	// firstKeySetInterval is the time between attempts while there is no set.
+	firstKeySetInterval = 2 * time.Second
+
+	fetchTimeout = 5 * time.Second
+	maxKeySet    = 1 << 20 // bytes
+)
+
+// ErrKeysUnavailable says that no JWK set was ever loaded: whether a token is valid
+// cannot be told.
+var ErrKeysUnavailable = errors.New("no JWK set was loaded yet")
+
+// KeySetLocation is where a JWK set is: the path of a file, or an https URL (http
+// to a loopback address only).
+type KeySetLocation struct {
+	path string
+	url  string
+}
+
+// UnmarshalText reads a location.
+func (l *KeySetLocation) UnmarshalText(text []byte) error {
+	location := string(text)
+	u, err := url.Parse(location)
+	switch {
+	case err != nil:
+		return errors.New("must be a file path or an https URL")
+	case u.Scheme == "" && u.Host == "":
+		*l = KeySetLocation{path: location}
+		return nil
+	case u.Host == "" || u.User != nil || u.Fragment != "":
+		return errors.New("must be a file path or an https URL without user and fragment")
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+		*l = KeySetLocation{url: location}
+		return nil
+	}
+	return errors.New("must be a file path or an https URL (http to a loopback address only): whoever can change the keys on their way can sign in as anybody")
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// KeySet is a JWK set that is kept up to date. Each refresh replaces it as a whole,
+// so a key that has left the set stops working; one that fails leaves the last good
+// set in place. It is safe for concurrent use.
+type KeySet struct {
+	location KeySetLocation
+	interval time.Duration
+	now      func() time.Time
+	log      *slog.Logger
+	client   *http.Client
+
+	keys  atomic.Pointer[[]verificationKey] // nil until the first set is there
+	limit *rate.Limiter                     // for refreshes that tokens ask for
+
+	mu     sync.Mutex
+	wanted chan struct{} // tells Run that asked was set
+	asked  chan struct{} // closed by the refresh that a token asked for; nil if none did
+}
+
+// NewKeySet returns the set at location, still without keys: Run loads and then
+// refreshes it, every interval and when an unknown key is asked for.
+func NewKeySet(location KeySetLocation, interval time.Duration, now func() time.Time, log *slog.Logger) *KeySet {
+	return &KeySet{
+		location: location,
+		interval: interval,
+		now:      now,
+		log:      log,
+		client: &http.Client{
+			Timeout:   fetchTimeout,
+			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
+			// A redirect could lead away from https and from the issuer.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		limit:  rate.NewLimiter(rate.Every(unknownKeyInterval), 1),
+		wanted: make(chan struct{}, 1),
+	}
+}
+
+// Check returns ErrKeysUnavailable until there is a set to judge tokens by.
+func (s *KeySet) Check(context.Context) error {
+	if s.keys.Load() == nil {
+		return ErrKeysUnavailable
+	}
+	return nil
+}
+
+// Run keeps the set up to date until ctx is done.
+func (s *KeySet) Run(ctx context.Context) {
+	for {
+		s.refresh(ctx)
+		wait := s.interval
+		if s.keys.Load() == nil {
+			wait = min(wait, firstKeySetInterval)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-s.wanted:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// refresh loads the set and lets those go who wait for it.
+func (s *KeySet) refresh(ctx context.Context) {
+	keys, err := s.load(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		s.log.ErrorContext(ctx, "JWK set was not refreshed; the last good one stays", "error", err.Error())
+	default:
+		if len(keys) == 0 {
+			s.log.ErrorContext(ctx, "JWK set has no key that can verify a token")
+		}
+		s.keys.Store(&keys)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked != nil {
+		close(s.asked)
+		s.asked = nil
+	}
+	// What was asked for meanwhile has been done.
+	select {
+	case <-s.wanted:
+	default:
+	}
+}
+
+func (s *KeySet) load(ctx context.Context) ([]verificationKey, error) {
+	text, err := s.read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read JWK set: %w", err)
+	}
+	if len(text) > maxKeySet {
+		return nil, fmt.Errorf("read JWK set: more than %d bytes", maxKeySet)
+	}
+	return parseKeySet(text)
+}
+
+// read returns the set's text, or one byte more than it may have.
+func (s *KeySet) read(ctx context.Context) ([]byte, error) {
+	if s.location.path != "" {
+		return os.ReadFile(s.location.path)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.location.url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", "application/jwk-set+json, application/json")
+	response, err := s.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %d; want 200", response.StatusCode)
+	}
+	return io.ReadAll(io.LimitReader(response.Body, maxKeySet+1))
+}
+
+// find returns the one key that a token with this kid and alg can be verified with.
+// A kid that is unknown may be newer than the set: find then waits for a refresh if
+// one may be asked for, but never longer than unknownKeyWait. The error is
+// ErrKeysUnavailable.
+func (s *KeySet) find(ctx context.Context, kid, alg string) (key verificationKey, ok bool, err error) {
+	if err := s.Check(ctx); err != nil {
+		return verificationKey{}, false, err
+	}
+	if key, ok = s.lookUp(kid, alg); ok || kid == "" {
+		return key, ok, nil
+	}
+	refreshed := s.ask()
+	if refreshed == nil {
+		return verificationKey{}, false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, unknownKeyWait)
+	defer cancel()
+	select {
+	case <-refreshed:
+	case <-ctx.Done():
+	}
+	key, ok = s.lookUp(kid, alg)
+	return key, ok, nil
+}
+
+// lookUp demands that exactly one key fits: the one with the token's kid, or, for a
+// token without kid, the only one for its algorithm.
+func (s *KeySet) lookUp(kid, alg string) (found verificationKey, ok bool) {
+	for _, key := range *s.keys.Load() {
+		if key.method.Alg() != alg || kid != "" && key.id != kid {
+			continue
+		}
+		if ok {
+			return verificationKey{}, false
+		}
+		found, ok = key, true
+	}
+	return found, ok
+}
+
+// ask returns a channel that is closed at the end of a refresh, or nil if none is
+// under way and none may be asked for yet.
+func (s *KeySet) ask() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked != nil {
+		return s.asked
+	}
+	if !s.limit.AllowN(s.now(), 1) {
+		return nil
+	}
+	s.asked = make(chan struct{})
+	select {
+	case s.wanted <- struct{}{}:
+	default:
+	}
+	return s.asked
+}

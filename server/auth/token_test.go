@@ -1,0 +1,300 @@
+package auth
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const (
+	testSecret   = "0123456789abcdef0123456789abcdef"
+	testIssuer   = "https://issuer.test"
+	testAudience = "mfa.test"
+	testLeeway   = 30 * time.Second
+)
+
+// testNow is the time at which all tokens here are judged.
+var testNow = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func newTestVerifier() *tokenVerifier {
+	return newTokenVerifier(Config{
+		HMACSecret: []byte(testSecret),
+		KeySet:     &KeySet{},
+		Issuer:     testIssuer,
+		Audience:   testAudience,
+		Leeway:     testLeeway,
+		Now:        func() time.Time { return testNow },
+	})
+}
+
+func testClaims() jwt.MapClaims {
+	return jwt.MapClaims{
+		"iss": testIssuer, "aud": []string{testAudience, "other"}, "sub": "ada", "email": "ada@example.com",
+		"exp": testNow.Add(time.Hour).Unix(), "nbf": testNow.Unix(), "iat": testNow.Unix(),
+	}
+}
+
+// sign returns a token with a good signature over any header and payload.
+func sign(header, payload string) string {
+	input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+	return input + "." + base64.RawURLEncoding.EncodeToString(hmacOf(input))
+}
+
+func hmacOf(input string) []byte {
+	mac := hmac.New(sha256.New, []byte(testSecret))
+	mac.Write([]byte(input))
+	return mac.Sum(nil)
+}
+
+// verifyIndependently is another reading of the same rules, on the standard library
+// alone. It returns who the token is for, or an error.
+func verifyIndependently(token string) (Principal, error) {
+	segments := strings.Split(token, ".")
+	if len(segments) != 3 {
+		return Principal{}, errors.New("segments")
+	}
+	var decoded [3][]byte
+	for i, segment := range segments {
+		var err error
+		if decoded[i], err = base64.RawURLEncoding.DecodeString(segment); err != nil {
+			return Principal{}, err
+		}
+	}
+	if !hmac.Equal(decoded[2], hmacOf(segments[0]+"."+segments[1])) {
+		return Principal{}, errors.New("signature")
+	}
+	var header, payload map[string]any
+	if err := errors.Join(json.Unmarshal(decoded[0], &header), json.Unmarshal(decoded[1], &payload)); err != nil {
+		return Principal{}, err
+	}
+	if _, critical := header["crit"]; critical || header["alg"] != "HS256" {
+		return Principal{}, errors.New("header")
+	}
+	audience, isList := payload["aud"].([]any)
+	if !isList {
+		audience = []any{payload["aud"]}
+	}
+	if payload["iss"] != testIssuer || !slices.Contains(audience, testAudience) {
+		return Principal{}, errors.New("issuer or audience")
+	}
+	now, skew := float64(testNow.Unix()), testLeeway.Seconds()
+	expires, _ := payload["exp"].(float64)
+	notBefore, _ := payload["nbf"].(float64)
+	issued, _ := payload["iat"].(float64)
+	if expires+skew <= now || notBefore-skew > now || issued-skew > now {
+		return Principal{}, errors.New("time")
+	}
+	p := Principal{}
+	p.Account, _ = payload["sub"].(string)
+	p.Label, _ = payload["email"].(string)
+	if p.Label == "" {
+		p.Label = p.Account
+	}
+	if p.Account == "" || len(p.Account) > MaxAccount {
+		return Principal{}, errors.New("sub")
+	}
+	return p, nil
+}
+
+// wantAgreement is the invariant: what is accepted means the same to the other
+// verifier, and what is refused is refused with a cause.
+func wantAgreement(t *testing.T, token string) {
+	t.Helper()
+	got, err := newTestVerifier().verify(t.Context(), token)
+	if err != nil {
+		refusal, ok := errors.AsType[*Refusal](err)
+		if !ok && !errors.Is(err, ErrKeysUnavailable) || ok && refusal.Cause == "" || got != (Principal{}) {
+			t.Fatalf("verify = %+v, %v; want nobody, and a refusal with its cause", got, err)
+		}
+		return
+	}
+	want, err := verifyIndependently(token)
+	if err != nil || got != want {
+		t.Fatalf("verify = %+v; the other verifier says %+v, %v of %s", got, want, err, token)
+	}
+}
+
+// payloads are seeds: sound ones, and one for each rule on claims.
+func payloads() []string {
+	const rest = `"iss":"https://issuer.test","aud":"mfa.test","exp":1795352400`
+	return []string{
+		`{"sub":"ada",` + rest + `}`,
+		`{"sub":"ada","email":"a@b","nbf":1795348800.5,"iat":1795348800,` + rest + `}`,
+		`{"sub":"ada","aud":["x","mfa.test"],"iss":"https://issuer.test","exp":1795352400}`,
+		`{"sub":"ada","sub":"bob",` + rest + `}`, `{"SUB":"ada",` + rest + `}`, `{"sub":"ada","SUB":"bob",` + rest + `}`,
+		"{\"sub\":\"a\xff\"," + rest + `}`, `{"sub":"a\ud800",` + rest + `}`, `{"sub":"\u0061da",` + rest + `}`,
+		`{"sub":"",` + rest + `}`, `{"sub":null,` + rest + `}`, `{"sub":7,` + rest + `}`, `{` + rest + `}`,
+		`{"sub":"ada","exp":1e99}`, `{"sub":"ada","exp":null}`, `{"sub":"ada","exp":"1795352400"}`, `{"sub":"ada","exp":-0}`,
+		`null`, `[]`, `"x"`, `{}`, ``, `{"sub":"ada",` + rest + `}{}`, ` {"sub":"ada",` + rest + `} `, "\ufeff{}",
+		`{"sub":"ada","aud":[null,"mfa.test"],"iss":"https://issuer.test","exp":1795352400}`,
+	}
+}
+
+// headers are seeds: sound ones, and one for each rule on the header.
+func headers() []string {
+	return []string{
+		`{"alg":"HS256"}`, `{"alg":"HS256","typ":"JWT"}`, `{"typ":"application/at+JWT","alg":"HS256"}`,
+		`{"alg":"none"}`, `{"alg":"HS256","crit":["b64"],"b64":false}`, `{"alg":"HS256","crit":null}`, `{"ALG":"HS256"}`,
+		`{"alg":"none","alg":"HS256"}`, `{"alg":"ES256","kid":"x"}`, `{"alg":"HS256","typ":"secevent+jwt"}`, `null`, `[]`, ``,
+	}
+}
+
+// FuzzSignedToken lets header and payload be anything, under a good signature.
+func FuzzSignedToken(f *testing.F) {
+	for _, payload := range payloads() {
+		f.Add(headers()[0], payload)
+	}
+	for _, header := range headers() {
+		f.Add(header, payloads()[0])
+	}
+	f.Fuzz(func(t *testing.T, header, payload string) { wantAgreement(t, sign(header, payload)) })
+}
+
+// FuzzToken lets the whole token be anything.
+func FuzzToken(f *testing.F) {
+	sound := sign(headers()[0], payloads()[0])
+	for _, token := range []string{
+		sound, sound + "=", sound + ".", "." + sound, "..", "", sound[:len(sound)-1], strings.ToUpper(sound),
+		strings.Replace(sound, ".", "\n.", 1), sound + "\r\n", sound + " ", strings.Repeat("A", 9000),
+	} {
+		f.Add(token)
+	}
+	f.Fuzz(wantAgreement)
+}
+
+func TestTheTwoVerifiersAcceptTheSoundSeeds(t *testing.T) {
+	for _, token := range []string{
+		sign(headers()[0], payloads()[0]), sign(headers()[1], payloads()[1]), sign(headers()[2], payloads()[2]),
+	} {
+		ours, err := newTestVerifier().verify(t.Context(), token)
+		theirs, other := verifyIndependently(token)
+		if err != nil || other != nil || ours != theirs || ours.Account != "ada" {
+			t.Errorf("verify = %+v, %v; the other verifier says %+v, %v", ours, err, theirs, other)
+		}
+	}
+}
+
+// Unknown kids may cause one refresh in 30 s, whoever sends them.
+func TestUnknownKeysAskForOneRefreshIn30Seconds(t *testing.T) {
+	now := testNow
+	set := NewKeySet(KeySetLocation{path: "/no/such/file"}, time.Hour, func() time.Time { return now }, nil)
+	set.keys.Store(&[]verificationKey{})
+	first := set.ask()
+	if first == nil || set.ask() != first {
+		t.Fatal("two that ask at the same time do not wait for the same refresh")
+	}
+	end := func() { // as refresh does, without reading the file
+		<-set.wanted
+		close(set.asked)
+		set.asked = nil
+	}
+	end()
+	now = now.Add(30*time.Second - time.Nanosecond)
+	if set.ask() != nil {
+		t.Fatal("a second refresh before 30 s have passed")
+	}
+	now = now.Add(time.Nanosecond)
+	if set.ask() == nil {
+		t.Fatal("no second refresh after 30 s")
+	}
+	end()
+}
+
+func benchKey(b *testing.B, method jwt.SigningMethod) (private, public any) {
+	b.Helper()
+	switch method {
+	case jwt.SigningMethodHS256:
+		return []byte(testSecret), []byte(testSecret)
+	case jwt.SigningMethodES256, jwt.SigningMethodES384:
+		curve := elliptic.P256()
+		if method == jwt.SigningMethodES384 {
+			curve = elliptic.P384()
+		}
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return key, &key.PublicKey
+	case jwt.SigningMethodEdDSA:
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return private, public
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return key, &key.PublicKey
+}
+
+// BenchmarkVerify is the whole cost of a token, per algorithm.
+func BenchmarkVerify(b *testing.B) {
+	for _, method := range []jwt.SigningMethod{
+		jwt.SigningMethodHS256, jwt.SigningMethodRS256, jwt.SigningMethodPS256,
+		jwt.SigningMethodES256, jwt.SigningMethodES384, jwt.SigningMethodEdDSA,
+	} {
+		b.Run(method.Alg(), func(b *testing.B) {
+			private, public := benchKey(b, method)
+			token, err := jwt.NewWithClaims(method, testClaims()).SignedString(private)
+			if err != nil {
+				b.Fatal(err)
+			}
+			verifier := newTestVerifier()
+			verifier.keys.keys.Store(&[]verificationKey{{method: method, public: public}})
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := verifier.verify(context.Background(), token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkRead is the strict reader's share of BenchmarkVerify: all but signature
+// and judgement. BenchmarkVerify/HS256 less this is mostly the signature.
+func BenchmarkRead(b *testing.B) {
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, testClaims()).SignedString([]byte(testSecret))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var c claims
+		jws, cause := splitJWS(token)
+		if cause != "" || unmarshalObject(jws.payload, &c) != nil {
+			b.Fatal(cause)
+		}
+	}
+}
+
+// BenchmarkGolangJWT is the parser that we do without, for comparison.
+func BenchmarkGolangJWT(b *testing.B) {
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, testClaims()).SignedString([]byte(testSecret))
+	if err != nil {
+		b.Fatal(err)
+	}
+	parser := jwt.NewParser(jwt.WithIssuer(testIssuer), jwt.WithAudience(testAudience), jwt.WithTimeFunc(func() time.Time { return testNow }))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := parser.ParseWithClaims(token, jwt.MapClaims{}, func(*jwt.Token) (any, error) { return []byte(testSecret), nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

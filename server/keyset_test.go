@@ -1,0 +1,420 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/golang-jwt/jwt/v5"
+
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store/storetest"
+)
+
+// issuerKey is a key pair of a token issuer.
+type issuerKey struct {
+	id      string
+	method  jwt.SigningMethod
+	private any
+}
+
+func newIssuerKey(t testing.TB, id string, method jwt.SigningMethod) issuerKey {
+	t.Helper()
+	key := issuerKey{id: id, method: method}
+	var err error
+	switch method {
+	case jwt.SigningMethodES256:
+		key.private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case jwt.SigningMethodES384:
+		key.private, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case jwt.SigningMethodEdDSA:
+		_, key.private, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		key.private, err = rsa.GenerateKey(rand.Reader, 2048)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// member is the public half as a JWK set has it, changed by changes; nil removes.
+func (k issuerKey) member(t testing.TB, changes map[string]any) map[string]any {
+	t.Helper()
+	jwk, err := jwkset.NewJWKFromKey(k.private, jwkset.JWKOptions{
+		Metadata: jwkset.JWKMetadataOptions{KID: k.id, ALG: jwkset.ALG(k.method.Alg()), USE: jwkset.UseSig},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(jwk.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var member map[string]any
+	if err := json.Unmarshal(text, &member); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range changes {
+		member[name] = value
+		if value == nil {
+			delete(member, name)
+		}
+	}
+	return member
+}
+
+// token signs claims; changes are of the header, nil removes.
+func (k issuerKey) token(t testing.TB, claims jwt.MapClaims, changes map[string]any) string {
+	t.Helper()
+	token := jwt.NewWithClaims(k.method, claims)
+	token.Header["kid"] = k.id
+	for name, value := range changes {
+		token.Header[name] = value
+		if value == nil {
+			delete(token.Header, name)
+		}
+	}
+	signed, err := token.SignedString(k.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+func keySet(t testing.TB, members ...map[string]any) string {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{"keys": append([]map[string]any{}, members...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// issuer serves a JWK set, well or badly.
+type issuer struct {
+	*httptest.Server
+	calls atomic.Int64
+
+	mu     sync.Mutex
+	answer http.HandlerFunc
+}
+
+func newIssuer(t testing.TB, answer http.HandlerFunc) *issuer {
+	t.Helper()
+	i := &issuer{answer: answer}
+	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i.calls.Add(1)
+		i.mu.Lock()
+		answer := i.answer
+		i.mu.Unlock()
+		answer(w, r)
+	}))
+	t.Cleanup(i.Close)
+	return i
+}
+
+func (i *issuer) publish(answer http.HandlerFunc) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.answer = answer
+}
+
+func set(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
+// ready returns what /readyz says.
+func (s *service) ready() (status int, body string) {
+	s.t.Helper()
+	admin := s.logLines("listening")[0]["admin_address"].(string)
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+admin+"/readyz", http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	w, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	defer w.Body.Close()
+	states := map[string]string{}
+	if err := json.NewDecoder(w.Body).Decode(&states); err != nil {
+		s.t.Fatal(err)
+	}
+	return w.StatusCode, fmt.Sprint(states)
+}
+
+// startWithKeys starts a service whose tokens are verified by what location has,
+// and waits until it is ready.
+func startWithKeys(t testing.TB, location string, changes ...string) *service {
+	t.Helper()
+	s := startService(t, testEnviron(storetest.StartRedis(t), append(changes, "MFA_JWT_JWKS="+location)...))
+	storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == http.StatusOK })
+	return s
+}
+
+func TestEveryAlgorithmVerifiesWithItsOwnKeyAlone(t *testing.T) {
+	methods := []jwt.SigningMethod{jwt.SigningMethodRS256, jwt.SigningMethodPS256, jwt.SigningMethodES256, jwt.SigningMethodES384, jwt.SigningMethodEdDSA}
+	var keys []issuerKey
+	var members []map[string]any
+	for _, method := range methods {
+		key := newIssuerKey(t, "key-"+method.Alg(), method)
+		keys = append(keys, key)
+		members = append(members, key.member(t, nil))
+	}
+	s := startWithKeys(t, newIssuer(t, set(keySet(t, members...))).URL)
+	claims := goodClaims("ada", nil)
+	for i, key := range keys {
+		s.generate(bearer(key.token(t, claims, nil)))
+		s.generate(bearer(key.token(t, claims, map[string]any{"kid": nil}))) // the only key for its algorithm
+		for j, other := range keys {
+			if i == j {
+				continue
+			}
+			// The right key under the wrong name, and the wrong key under the right one.
+			for _, token := range []string{
+				key.token(t, claims, map[string]any{"kid": other.id}),
+				issuerKey{key.id, key.method, newIssuerKey(t, "", key.method).private}.token(t, claims, nil),
+			} {
+				if got := s.post(bearer(token)); got.status != http.StatusUnauthorized || got.body != refusedBody {
+					t.Errorf("%s under %s: %d %s; want 401", key.method.Alg(), other.id, got.status, got.body)
+				}
+			}
+		}
+	}
+	// The tokens and API keys of before work beside the set.
+	s.generate(asUser(t, "ada"))
+	s.generate(withKey(s.newAPIKey("ada")))
+}
+
+func TestKeysOfASetThatVerifyNothing(t *testing.T) {
+	rs := newIssuerKey(t, "k", jwt.SigningMethodRS256)
+	es := newIssuerKey(t, "k", jwt.SigningMethodES256)
+	ps := issuerKey{"k", jwt.SigningMethodPS256, rs.private}
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := issuerKey{"k", jwt.SigningMethodRS256, weak}
+	secret := issuerKey{"k", jwt.SigningMethodHS256, []byte("a symmetric key that is in the set")}
+	asSecret := issuerKey{"k", jwt.SigningMethodHS256, []byte(fmt.Sprint(rs.member(t, nil)["n"]))}
+	oct := map[string]any{"kty": "oct", "kid": "k", "alg": "HS256", "k": segment(string(secret.private.([]byte)))}
+	for _, c := range []struct {
+		name   string
+		set    []map[string]any
+		signer issuerKey
+		cause  auth.Cause
+	}{
+		{"for encryption", []map[string]any{rs.member(t, map[string]any{"use": "enc"})}, rs, auth.TokenKeyUnknown},
+		{"for signing only", []map[string]any{rs.member(t, map[string]any{"key_ops": []string{"sign"}})}, rs, auth.TokenKeyUnknown},
+		{"RSA of 1024 bits", []map[string]any{short.member(t, nil)}, short, auth.TokenKeyUnknown},
+		{"alg of another kind", []map[string]any{es.member(t, map[string]any{"alg": "RS256"})}, es, auth.TokenKeyUnknown},
+		{"alg that we do not know", []map[string]any{rs.member(t, map[string]any{"alg": "RS512"})}, rs, auth.TokenKeyUnknown},
+		{"RS256 key, PS256 token", []map[string]any{rs.member(t, nil)}, ps, auth.TokenKeyUnknown},
+		{"PS256 key, RS256 token", []map[string]any{ps.member(t, nil)}, rs, auth.TokenKeyUnknown},
+		{"no alg, PS256 token", []map[string]any{rs.member(t, map[string]any{"alg": nil})}, ps, auth.TokenKeyUnknown},
+		{"two keys of one name", []map[string]any{rs.member(t, nil), newIssuerKey(t, "k", jwt.SigningMethodRS256).member(t, nil)}, rs, auth.TokenKeyUnknown},
+		{"point not on the curve", []map[string]any{es.member(t, map[string]any{"y": es.member(t, nil)["x"]})}, es, auth.TokenKeyUnknown},
+		{"unknown type", []map[string]any{rs.member(t, map[string]any{"kty": "LATTICE"})}, rs, auth.TokenKeyUnknown},
+		{"symmetric key of the set", []map[string]any{oct}, secret, auth.TokenSignature},
+		{"public key as a secret", []map[string]any{rs.member(t, nil)}, asSecret, auth.TokenSignature},
+		{"empty set", nil, rs, auth.TokenKeyUnknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startWithKeys(t, newIssuer(t, set(keySet(t, c.set...))).URL)
+			got := s.post(bearer(c.signer.token(t, goodClaims("ada", nil), nil)))
+			cause := s.logLines("request")[0]["cause"]
+			if got.status != http.StatusUnauthorized || cause != string(c.cause) {
+				t.Errorf("%d, cause %v; want 401, %s", got.status, cause, c.cause)
+			}
+		})
+	}
+}
+
+func TestATokenDoesNotSayWhereItsKeyIs(t *testing.T) {
+	genuine, forged := newIssuerKey(t, "k", jwt.SigningMethodRS256), newIssuerKey(t, "k", jwt.SigningMethodRS256)
+	trap := newIssuer(t, set(keySet(t, forged.member(t, nil))))
+	s := startWithKeys(t, newIssuer(t, set(keySet(t, genuine.member(t, nil)))).URL)
+	for name, value := range map[string]any{
+		"jku": trap.URL, "x5u": trap.URL, "jwk": forged.member(t, nil), "x5c": []string{"MIIB"}, "kid": trap.URL,
+	} {
+		if got := s.post(bearer(forged.token(t, goodClaims("ada", nil), map[string]any{name: value}))); got.status != http.StatusUnauthorized {
+			t.Errorf("%s: %d; want 401", name, got.status)
+		}
+		if name != "kid" {
+			s.generate(bearer(genuine.token(t, goodClaims("ada", nil), map[string]any{name: value})))
+		}
+	}
+	if calls := trap.calls.Load(); calls != 0 {
+		t.Errorf("%d connections to an address from a token", calls)
+	}
+}
+
+func TestKeysRotateAndLeave(t *testing.T) {
+	before, after := newIssuerKey(t, "1", jwt.SigningMethodES256), newIssuerKey(t, "2", jwt.SigningMethodES256)
+	issuer := newIssuer(t, set(keySet(t, before.member(t, nil))))
+	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1h")
+	s.generate(bearer(before.token(t, goodClaims("ada", nil), nil)))
+
+	// A new key is found by the first token that names it, which waits for it.
+	issuer.publish(set(keySet(t, before.member(t, nil), after.member(t, nil))))
+	s.generate(bearer(after.token(t, goodClaims("ada", nil), nil)))
+	s.generate(bearer(before.token(t, goodClaims("ada", nil), nil)))
+
+	// Junk does not make the service ask again: 30 s have not passed.
+	calls := issuer.calls.Load()
+	for range 50 {
+		junk := after.token(t, goodClaims("ada", nil), map[string]any{"kid": rand.Text()})
+		if got := s.post(bearer(junk)); got.status != http.StatusUnauthorized {
+			t.Fatalf("unknown kid: %d; want 401", got.status)
+		}
+	}
+	if more := issuer.calls.Load() - calls; more != 0 {
+		t.Errorf("unknown kids caused %d more calls to the issuer", more)
+	}
+
+	// A key that has left stops working with the next refresh.
+	s = startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1s")
+	s.generate(bearer(before.token(t, goodClaims("ada", nil), nil)))
+	issuer.publish(set(keySet(t, after.member(t, nil))))
+	storetest.Eventually(t, func() bool {
+		return s.post(bearer(before.token(t, goodClaims("ada", nil), nil))).status == http.StatusUnauthorized
+	})
+	s.generate(bearer(after.token(t, goodClaims("ada", nil), nil)))
+}
+
+func TestTheLastGoodSetSurvivesAnIssuerThatFails(t *testing.T) {
+	key, next := newIssuerKey(t, "1", jwt.SigningMethodEdDSA), newIssuerKey(t, "2", jwt.SigningMethodEdDSA)
+	issuer := newIssuer(t, set(keySet(t, key.member(t, nil))))
+	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1s")
+	elsewhere := newIssuer(t, set(keySet(t)))
+	for name, answer := range map[string]http.HandlerFunc{
+		"status 500":     status(http.StatusInternalServerError),
+		"status 204":     status(http.StatusNoContent),
+		"redirect":       http.RedirectHandler(elsewhere.URL, http.StatusFound).ServeHTTP,
+		"HTML":           set("<html>"),
+		"empty":          set(""),
+		"null":           set("null"),
+		"no keys member": set("{}"),
+		"keys no array":  set(`{"keys":{}}`),
+		"keys twice":     set(`{"keys":[],"keys":[]}`),
+		"too long":       set(fmt.Sprintf(`{"keys":[],"x":"%01048576d"}`, 0)),
+		"cut off": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "99")
+			fmt.Fprint(w, `{"keys":[]}`)
+		},
+		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		failures := len(s.logLines("JWK set was not refreshed; the last good one stays"))
+		issuer.publish(answer)
+		storetest.Eventually(t, func() bool {
+			return len(s.logLines("JWK set was not refreshed; the last good one stays")) > failures
+		})
+		if got := s.post(bearer(key.token(t, goodClaims("ada", nil), nil))); got.status != http.StatusOK {
+			t.Errorf("%s: %d %s; want the last good set", name, got.status, got.body)
+		}
+	}
+	if calls := elsewhere.calls.Load(); calls != 0 {
+		t.Error("the redirect was followed")
+	}
+	issuer.publish(set(keySet(t, next.member(t, nil))))
+	storetest.Eventually(t, func() bool {
+		return s.post(bearer(next.token(t, goodClaims("ada", nil), nil))).status == http.StatusOK
+	})
+}
+
+func TestWithoutAnySetNothingIsKnownOfItsTokens(t *testing.T) {
+	key := newIssuerKey(t, "1", jwt.SigningMethodPS256)
+	issuer := newIssuer(t, status(http.StatusServiceUnavailable))
+	s := startService(t, testEnviron(storetest.StartRedis(t), "MFA_JWT_JWKS="+issuer.URL))
+	if got := s.post(bearer(key.token(t, goodClaims("ada", nil), nil))); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" {
+		t.Errorf("a token of the set: %d; want 503", got.status)
+	}
+	s.generate(asUser(t, "ada"))
+	s.generate(withKey(s.newAPIKey("ada")))
+	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[jwk_set:no JWK set was loaded yet redis:ok]" {
+		t.Errorf("/readyz: %d %s; want 503", status, states)
+	}
+	issuer.publish(set(keySet(t, key.member(t, nil))))
+	storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == http.StatusOK })
+	s.generate(bearer(key.token(t, goodClaims("ada", nil), nil)))
+}
+
+func TestAnIssuerThatStallsSlowsNobodyWhoseKeyIsKnown(t *testing.T) {
+	key := newIssuerKey(t, "1", jwt.SigningMethodES256)
+	issuer := newIssuer(t, set(keySet(t, key.member(t, nil))))
+	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1h")
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	issuer.publish(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	var junk sync.WaitGroup
+	for range 20 {
+		junk.Go(func() {
+			token := key.token(t, goodClaims("ada", nil), map[string]any{"kid": rand.Text()})
+			if got := s.post(bearer(token)); got.status != http.StatusUnauthorized {
+				t.Errorf("unknown kid while the issuer stalls: %d; want 401", got.status)
+			}
+		})
+	}
+	junk.Wait() // they came back although the issuer has not answered
+	s.generate(bearer(key.token(t, goodClaims("ada", nil), nil)))
+	if calls := issuer.calls.Load(); calls != 2 {
+		t.Errorf("%d calls to the issuer; want the first one and one for all unknown kids", calls)
+	}
+}
+
+func TestAKeySetInAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jwks.json")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := newIssuerKey(t, "1", jwt.SigningMethodRS256)
+	write(keySet(t, key.member(t, map[string]any{"alg": nil, "kid": nil, "use": nil})))
+	s := startWithKeys(t, path, "MFA_JWT_SECRET=", "MFA_JWT_JWKS_REFRESH=1s")
+	s.generate(bearer(key.token(t, goodClaims("ada", nil), map[string]any{"kid": nil})))
+	// Without a secret of its own, nothing is ever verified as HS256.
+	if got := s.post(asUser(t, "ada")); got.status != http.StatusUnauthorized {
+		t.Errorf("HS256 without MFA_JWT_SECRET: %d; want 401", got.status)
+	}
+	write("garbage")
+	storetest.Eventually(t, func() bool { return len(s.logLines("JWK set was not refreshed; the last good one stays")) > 0 })
+	s.generate(bearer(key.token(t, goodClaims("ada", nil), map[string]any{"kid": nil})))
+}
+
+func TestWhereAKeySetMayBe(t *testing.T) {
+	for location, sound := range map[string]bool{
+		"/etc/mfa/jwks.json": true, "jwks.json": true, "https://issuer.example/jwks": true,
+		"http://127.0.0.1:8000/jwks": true, "http://[::1]/jwks": true,
+		"http://issuer.example/jwks": false, "http://localhost.example/": false, "http://127.0.0.1.example/": false,
+		"ftp://issuer.example/": false, "https://user:pass@issuer.example/": false, "https:///jwks": false, "file:///etc/x": false, "https://h/#f": false, "\x7f": false,
+	} {
+		if err := new(auth.KeySetLocation).UnmarshalText([]byte(location)); (err == nil) != sound {
+			t.Errorf("location %q: %v; sound is %t", location, err, sound)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store/storetest"
+)
+
+// exchange sends bytes that net/http's client would tidy, and reads one answer, which
+// it holds against the contract.
+func (s *service) exchange(request string) reply {
+	s.t.Helper()
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer connection.Close()
+	if _, err := io.WriteString(connection, request); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.readAnswer(bufio.NewReader(connection))
+}
+
+func (s *service) readAnswer(connection *bufio.Reader) reply {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+generatePath, http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := http.ReadResponse(connection, r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// What is not HTTP never reaches the API: net/http answers by itself and hangs up.
+	if byListener := response.StatusCode == http.StatusBadRequest || response.StatusCode == http.StatusRequestHeaderFieldsTooLarge; !byListener {
+		if fault := s.client.Transport.(*contract).fault(r, response, body); fault != nil {
+			s.t.Errorf("answer %d breaks the contract: %v", response.StatusCode, fault)
+		}
+	}
+	return reply{response.StatusCode, response.Header, string(body)}
+}
+
+// TestHeadersAsTheyComeOverTheWire has shapes that a tidy client does not send.
+func TestHeadersAsTheyComeOverTheWire(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t)))
+	token, key := newToken(t, goodClaims("ada", nil)), s.newAPIKey("ada")
+	const line = "POST " + generatePath + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+	for _, row := range []struct {
+		name, request string
+		status        int
+		cause         auth.Cause
+	}{
+		{"names in any case", line + "aUtHoRiZaTiOn: bEaReR " + token + "\r\nx-API-key: " + key + "\r\n\r\n", 200, ""},
+		{"white space around a value", line + "X-Api-Key: \t " + key + " \t\r\n\r\n", 200, ""},
+		{"HTTP/1.0", "POST " + generatePath + " HTTP/1.0\r\nX-Api-Key: " + key + "\r\n\r\n", 200, ""},
+		{"chunks that are none", line + "X-Api-Key: " + key + "\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 200, ""},
+		{"two tokens under names of two cases", line + "Authorization: Bearer " + token + "\r\nauthorization: Bearer " + token + "\r\n\r\n", 401, auth.SeveralCredentials},
+		{"two keys, one of them empty", line + "X-Api-Key: " + key + "\r\nX-API-KEY:\r\n\r\n", 401, auth.SeveralCredentials},
+		{"empty key beside a token", line + "Authorization: Bearer " + token + "\r\nX-Api-Key:\r\n\r\n", 401, auth.KeyMalformed},
+		{"underscores for dashes", line + "X_Api_Key: " + key + "\r\n\r\n", 401, auth.NoCredentials},
+		{"key in the query", strings.Replace(line, generatePath, generatePath+"?X-Api-Key="+key, 1) + "\r\n", 401, auth.NoCredentials},
+		{"token in the query", strings.Replace(line, generatePath, generatePath+"?access_token="+token, 1) + "\r\n", 401, auth.NoCredentials},
+		{"token in the body", line + "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " + fmt.Sprint(len("access_token="+token)) + "\r\n\r\naccess_token=" + token, 401, auth.NoCredentials},
+		{"user in the target", strings.Replace(line, generatePath, "http://ada:"+key+"@h"+generatePath, 1) + "\r\n", 401, auth.NoCredentials},
+		{"token in a trailer", line + "Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n0\r\nAuthorization: Bearer " + token + "\r\n\r\n", 401, auth.NoCredentials},
+		{"bytes beyond ASCII", line + "X-Api-Key: " + key[:43] + "\xff\r\n\r\n", 401, auth.KeyMalformed},
+		{"no-break space after the scheme", line + "Authorization: Bearer\u00a0" + token + "\r\n\r\n", 401, auth.SchemeUnknown},
+		{"space before the colon", line + "X-Api-Key : " + key + "\r\n\r\n", 400, ""},
+		{"NUL in a value", line + "X-Api-Key: " + key + "\x00\r\n\r\n", 400, ""},
+		{"carriage return in a value", line + "X-Api-Key: " + key[:20] + "\r" + key[20:] + "\r\n\r\n", 400, ""},
+		{"header of 32 KiB", line + "X-Api-Key: " + strings.Repeat("x", 32<<10) + "\r\n\r\n", 431, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			before := len(s.logLines("request"))
+			got := s.exchange(row.request)
+			if got.status != row.status {
+				t.Fatalf("%d %s; want %d", got.status, got.body, row.status)
+			}
+			lines := s.logLines("request")[before:]
+			switch {
+			case row.status == 400 || row.status == 431:
+				if len(lines) != 0 {
+					t.Error("the API saw what is not HTTP")
+				}
+			case row.status == 401 && (got.body != refusedBody || lines[0]["cause"] != string(row.cause)):
+				t.Errorf("%s, cause %v; want the constant body, %s", got.body, lines[0]["cause"], row.cause)
+			}
+		})
+	}
+}
+
+func TestRequestsOnOneConnectionKeepTheirOwnCredentials(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t)))
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	const line = "POST " + generatePath + " HTTP/1.1\r\nHost: h\r\n"
+	ada, bob := newToken(t, goodClaims("ada", nil)), newToken(t, goodClaims("bob", nil))
+	if _, err := io.WriteString(connection, line+"Authorization: Bearer "+ada+"\r\n\r\n"+line+"\r\n"+line+"Authorization: Bearer "+bob+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(connection)
+	first, second, third := s.readAnswer(answers), s.readAnswer(answers), s.readAnswer(answers)
+	if !strings.Contains(first.body, ":ada@") || second.status != http.StatusUnauthorized || !strings.Contains(third.body, ":bob@") {
+		t.Errorf("answers %s%s%s; want ada's, a refusal, bob's", first.body, second.body, third.body)
+	}
+}
