@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -395,7 +397,7 @@ func TestAKeySetInAFile(t *testing.T) {
 	}
 	key := newIssuerKey(t, "1", jwt.SigningMethodRS256)
 	write(keySet(t, key.member(t, map[string]any{"alg": nil, "kid": nil, "use": nil})))
-	s := startWithKeys(t, path, "MFA_JWT_SECRET=", "MFA_JWT_JWKS_REFRESH=1s")
+	s := startWithKeys(t, path, "MFA_JWT_SECRET", "MFA_JWT_JWKS_REFRESH=1s")
 	s.generate(bearer(key.token(t, goodClaims("ada", nil), map[string]any{"kid": nil})))
 	// Without a secret of its own, nothing is ever verified as HS256.
 	if got := s.post(asUser(t, "ada")); got.status != http.StatusUnauthorized {
@@ -404,6 +406,28 @@ func TestAKeySetInAFile(t *testing.T) {
 	write("garbage")
 	storetest.Eventually(t, func() bool { return len(s.logLines("JWK set was not refreshed; the last good one stays")) > 0 })
 	s.generate(bearer(key.token(t, goodClaims("ada", nil), map[string]any{"kid": nil})))
+}
+
+// TestAKeySetOverHTTPS runs the program as a process of its own, whose trust in
+// certificates can be set.
+func TestAKeySetOverHTTPS(t *testing.T) {
+	key := newIssuerKey(t, "1", jwt.SigningMethodES384)
+	issuer := httptest.NewUnstartedServer(set(keySet(t, key.member(t, nil))))
+	issuer.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes
+	issuer.StartTLS()
+	t.Cleanup(issuer.Close)
+	trusted := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw})
+	if err := os.WriteFile(trusted, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{"SSL_CERT_FILE=" + trusted: http.StatusOK, "SSL_CERT_FILE=/dev/null": http.StatusServiceUnavailable} {
+		s := startProcess(t, append(testEnviron(storetest.StartRedis(t), "MFA_JWT_JWKS="+issuer.URL), name, "SSL_CERT_DIR="+t.TempDir()))
+		storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == want })
+		if got := s.post(bearer(key.token(t, goodClaims("ada", nil), nil))); got.status != want {
+			t.Errorf("%s: %d; want %d", name, got.status, want)
+		}
+	}
 }
 
 func TestWhereAKeySetMayBe(t *testing.T) {

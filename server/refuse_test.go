@@ -194,8 +194,8 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("challenge %s; want %s", challenge, row.challenge)
 			}
 			lines := s.logLines("request")
-			if cause := lines[len(lines)-1]["cause"]; cause != string(row.cause) {
-				t.Errorf("cause %v; want %s", cause, row.cause)
+			if line := lines[len(lines)-1]; line["cause"] != string(row.cause) || line["level"] != "INFO" || line["request_id"] == "" {
+				t.Errorf("log line %v; want INFO, the request id and cause %s", line, row.cause)
 			}
 			if diff := cmp.Diff(before, redis.Dump(t)); diff != "" {
 				t.Errorf("Redis has changed:\n%s", diff)

@@ -9,8 +9,10 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +23,16 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the tests, or, in a process that startProcess has started, the
+// program.
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const asProgram = "TEST_BINARY_IS_MFA"
 
 const (
 	generatePath = "/accounts/generate-totp-key"
@@ -59,8 +70,8 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// testEnviron are the settings for a service on redis, changed by name=value
-// pairs.
+// testEnviron are the settings for a service on redis, changed by name=value pairs; a
+// name alone removes the setting.
 func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 	values := map[string]string{
 		"MFA_LISTEN":       "127.0.0.1:0",
@@ -74,8 +85,11 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 		values["MFA_REDIS_URL"] = redis.URL
 	}
 	for _, change := range changes {
-		name, value, _ := strings.Cut(change, "=")
+		name, value, set := strings.Cut(change, "=")
 		values[name] = value
+		if !set {
+			delete(values, name)
+		}
 	}
 	var environ []string
 	for name, value := range values {
@@ -84,13 +98,37 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 	return environ
 }
 
-// startService runs `mfa serve` with args until the test ends.
+// startService runs `mfa serve` with args, within the test's process, until the test
+// ends.
 func startService(t testing.TB, environ []string, args ...string) *service {
+	t.Helper()
+	return startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
+		return run(ctx, append([]string{"serve"}, args...), environ, stdout, stderr)
+	})
+}
+
+// startProcess runs `mfa serve` in a process of its own.
+func startProcess(t testing.TB, environ []string) *service {
+	t.Helper()
+	return startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
+		program := exec.CommandContext(ctx, os.Args[0], "serve")
+		program.Env = append(environ, asProgram+"=1")
+		program.Stdout, program.Stderr = stdout, stderr
+		program.Cancel = func() error { return program.Process.Signal(syscall.SIGTERM) }
+		program.WaitDelay = 20 * time.Second
+		if err := program.Run(); err != nil && ctx.Err() == nil {
+			fmt.Fprintln(stderr, err)
+		}
+		return program.ProcessState.ExitCode()
+	})
+}
+
+func startWith(t testing.TB, environ []string, serve func(ctx context.Context, stdout, stderr io.Writer) int) *service {
 	t.Helper()
 	s := &service{t: t, environ: environ, stdout: &output{}, log: &output{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, append([]string{"serve"}, args...), environ, s.stdout, s.log) }()
+	go func() { ended <- serve(ctx, s.stdout, s.log) }()
 	s.stop = sync.OnceValue(func() int { cancel(); return <-ended })
 
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}

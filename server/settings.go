@@ -147,20 +147,25 @@ func assign(field reflect.Value, value string) error {
 }
 
 // variables returns the values of the MFA_ variables and of the files that
-// MFA_…_FILE variables name. An empty variable counts as unset; an unknown one is
-// a fault, because it is most likely a known one misspelt.
+// MFA_…_FILE variables name. An empty variable counts as unset, but an empty file or
+// an empty secret is a fault: somebody meant to give one. So is an unknown variable,
+// most likely a known one misspelt.
 func variables(environ []string) (map[string]string, faults) {
 	values := map[string]string{}
 	var wrong faults
 	known := declared()
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, "MFA_") || value == "" {
+		if !strings.HasPrefix(name, "MFA_") {
 			continue
 		}
 		base, isFile := strings.CutSuffix(name, "_FILE")
-		if !slices.ContainsFunc(known, func(s setting) bool { return s.variable == base }) {
+		i := slices.IndexFunc(known, func(s setting) bool { return s.variable == base })
+		if i < 0 {
 			wrong = append(wrong, name+": there is no such setting")
+			continue
+		}
+		if value == "" && !isFile && !known[i].secret {
 			continue
 		}
 		if _, dup := values[base]; dup {
@@ -174,6 +179,10 @@ func variables(environ []string) (map[string]string, faults) {
 				continue
 			}
 			value = strings.TrimRight(string(content), "\r\n")
+		}
+		if value == "" {
+			wrong = append(wrong, name+": is empty")
+			continue
 		}
 		values[base] = value
 	}

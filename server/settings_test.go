@@ -24,6 +24,7 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 		"MFA_JWT_ISSUER_FILE=/no/such/file",
 		"MFA_REDIS_ADDR=" + hidden,
 		"MFA_SEAL_KEYS_FILE=/dev/null",
+		"MFA_LISTEN=",
 		"OTHER_VARIABLE=x",
 	}}
 	stdout, stderr, status := s.command("serve")
@@ -42,6 +43,14 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 `
 	if status != exitUsage || stdout != "" || stderr != want {
 		t.Errorf("status %d\n%s; want %d\n%s", status, stdout+stderr, exitUsage, want)
+	}
+}
+
+func TestAnEmptySecretIsNoSecret(t *testing.T) {
+	s := &service{t: t, environ: []string{"MFA_JWT_SECRET=", "MFA_SEAL_KEYS_FILE=/dev/null", "MFA_ISSUER_FILE=/dev/null", "MFA_LOG_LEVEL="}}
+	const want = "mfa: settings:\n  MFA_JWT_SECRET: is empty\n  MFA_SEAL_KEYS_FILE: is empty\n  MFA_ISSUER_FILE: is empty\n"
+	if _, stderr, status := s.command("serve"); status != exitUsage || stderr != want {
+		t.Errorf("status %d, %s; want %s", status, stderr, want)
 	}
 }
 
