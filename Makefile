@@ -1,0 +1,52 @@
+# The service itself needs Go alone. The tests need more, which .ci/with-tools
+# provides; .ci/run is what CI runs.
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# No package here needs C, and without it a build does not depend on the machine's
+# compiler and libraries. Only the race detector does need it.
+export CGO_ENABLED := 0
+
+# Targets of one call must not run at once: drift rewrites what test compiles.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Serve for development; settings are taken from the environment.
+	go run ./server serve --dev
+
+.PHONY: build
+build: ## Build a static binary, .bin/mfa.
+	go build -trimpath -o .bin/mfa ./server
+
+.PHONY: test
+test: ## Run all tests with the race detector; installs what they need.
+	CGO_ENABLED=1 .ci/with-tools go test -race -shuffle=on -timeout=10m ./...
+
+.PHONY: generate
+generate: ## Generate gen/ from openapi/.
+	go generate ./...
+
+.PHONY: check
+check: drift tidy lint test ## Run everything that CI runs.
+
+.PHONY: drift
+drift: generate ## Check that gen/ is committed as it is generated.
+	@changed=$$(git status --porcelain --untracked-files=all -- gen) || exit; \
+	if [ -n "$$changed" ]; then \
+		git --no-pager diff HEAD -- gen; \
+		printf '%s\n' "$$changed" \
+			'gen/ differs from what is committed: commit what make generate wrote.' >&2; \
+		exit 1; \
+	fi
+
+.PHONY: tidy
+tidy: ## Check that go.mod and go.sum are tidy.
+	go mod tidy -diff
+
+.PHONY: lint
+lint: ## Run golangci-lint.
+	go run $(GOLANGCI_LINT) run
