@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 )
 
 // readinessCheck is one thing that the service needs in order to serve. check
@@ -12,6 +13,9 @@ type readinessCheck struct {
 	name  string
 	check func(context.Context) error
 }
+
+// readinessTime bounds all checks of one request together.
+const readinessTime = 500 * time.Millisecond
 
 // newAdmin returns the handler of the admin listener, which is not for clients:
 //
@@ -23,7 +27,7 @@ func newAdmin(checks []readinessCheck) http.Handler {
 		writeJSON(w, http.StatusOK, map[string]bool{"live": true})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), storeTime)
+		ctx, cancel := context.WithTimeout(r.Context(), readinessTime)
 		defer cancel()
 		status, states := http.StatusOK, map[string]string{}
 		for _, c := range checks {

@@ -20,7 +20,7 @@ import (
 //	logRequests            request id; writes the answer for an error; one log line
 //	harden                 headers that every answer has
 //	recoverPanic           a panic becomes an error
-//	operations.serve       operation, body size, time limit, authentication
+//	operations.middleware  operation, authentication, body size, time limit, validation
 //	gen                    the generated handler
 //	ops                    package mfa
 //
@@ -33,8 +33,8 @@ func newAPI(document *openapi3.T, authenticator *auth.Authenticator, ops gen.Str
 	if err != nil {
 		return nil, err
 	}
-	serve := &operations{byRoute: matched, authenticator: authenticator}
-	e.Use(logRequests(now, log), harden, recoverPanic(), serve.middleware)
+	guard := &operations{byRoute: matched, authenticator: authenticator, now: now}
+	e.Use(logRequests(now, log), harden, recoverPanic(), guard.middleware)
 	return e, nil
 }
 

@@ -26,9 +26,8 @@ func (p *process) apiKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apikey",
 		Short: "Create, list and revoke API keys (in the Redis that MFA_REDIS_URL names)",
-		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("%w: want create, list or revoke", errUsage)
-		},
+		Args:  cobra.ArbitraryArgs, // for noCommand to judge
+		RunE:  noCommand,
 	}
 	cmd.AddCommand(p.createKeyCommand(), p.listKeysCommand(), p.revokeKeyCommand())
 	return cmd
@@ -100,14 +99,14 @@ func (p *process) listKeysCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
-				records, err := keys.List(ctx)
-				if err != nil {
-					return err
+				records, damaged := keys.List(ctx)
+				if records == nil {
+					return damaged
 				}
 				if asJSON {
-					return p.printJSON(records)
+					return errors.Join(damaged, p.printJSON(records))
 				}
-				return p.printKeys(records)
+				return errors.Join(damaged, p.printKeys(records))
 			})
 		},
 	}
@@ -119,12 +118,12 @@ func (p *process) printKeys(records []store.APIKey) error {
 	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tACCOUNT\tEMAIL\tCREATED\tEXPIRES\tLAST USED")
 	for _, r := range records {
-		// %q: an account id is whatever the token issuer says, and this is a terminal.
+		// %q: an account id may hold anything, an address nearly so, and this is a terminal.
 		used := "never"
 		if !r.LastUsed.IsZero() {
 			used = r.LastUsed.Format(time.RFC3339)
 		}
-		fmt.Fprintf(table, "%s\t%q\t%s\t%s\t%s\t%s\n", r.ID, r.Account, r.Email,
+		fmt.Fprintf(table, "%s\t%q\t%q\t%s\t%s\t%s\n", r.ID, r.Account, r.Email,
 			r.Created.Format(time.RFC3339), r.Expires.Format(time.RFC3339), used)
 	}
 	return table.Flush()
@@ -155,8 +154,8 @@ func (p *process) revokeKeyCommand() *cobra.Command {
 	return cmd
 }
 
-// withKeys calls do with the API keys in the Redis of the settings, the only one
-// of them that these commands need.
+// withKeys calls do with the API keys in the Redis of the settings. The other settings
+// are not needed, but if given they have to be sound.
 func (p *process) withKeys(cmd *cobra.Command, do func(context.Context, *store.APIKeys) error) error {
 	s, err := loadSettings(p.environ, nil, nil)
 	if err != nil {

@@ -32,7 +32,7 @@ type process struct {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	p := &process{environ: environ, stdout: stdout, stderr: stderr, now: time.Now}
 	root := p.rootCommand()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would mean os.Args
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
@@ -50,11 +50,10 @@ func (p *process) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mfa",
 		Short:         "The multi-factor endpoint of the quiva.ai gateway",
+		Args:          cobra.ArbitraryArgs, // for noCommand to judge
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("%w: a command is missing; see mfa --help", errUsage)
-		},
+		RunE:          noCommand,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
@@ -89,6 +88,14 @@ func version() string {
 		}
 	}
 	return info.Main.Version + revision + " " + info.GoVersion
+}
+
+// noCommand is what remains to do where none of a command's own commands was called.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: unknown command %q; see %s --help", errUsage, args[0], cmd.CommandPath())
+	}
+	return fmt.Errorf("%w: a command is missing; see %s --help", errUsage, cmd.CommandPath())
 }
 
 // noArgs refuses arguments; cobra's own message for it is no usage error to us.

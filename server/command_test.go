@@ -82,14 +82,18 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		want   string
 	}{
 		{nil, exitUsage, "mfa: usage: a command is missing; see mfa --help\n"},
-		{[]string{"apikey"}, exitUsage, "mfa: usage: want create, list or revoke\n"},
+		{[]string{"apikey"}, exitUsage, "mfa: usage: a command is missing; see mfa apikey --help\n"},
+		{[]string{"frob"}, exitUsage, "mfa: usage: unknown command \"frob\"; see mfa --help\n"},
+		{[]string{"apikey", "frob"}, exitUsage, "mfa: usage: unknown command \"frob\"; see mfa apikey --help\n"},
+		{[]string{"serve", "--issuer", ""}, exitUsage, "mfa: settings:\n  --issuer: is empty\n"},
 		{[]string{"serve", "now"}, exitUsage, "mfa: usage: want no arguments\n"},
 		{[]string{"serve", "--seal-keys", "x"}, exitUsage, "mfa: usage: unknown flag: --seal-keys\n"},
 		{[]string{"apikey", "revoke"}, exitUsage, "mfa: usage: want the id of one API key\n"},
 		{create[:4], exitUsage, "mfa: usage: --email must be an e-mail address\n"},
 		{[]string{"apikey", "create", "--email", "ada@example.com"}, exitUsage, "mfa: usage: --account must be 1 to 255 bytes of UTF-8\n"},
 		{append(create[:5:5], "Ada <ada@example.com>"), exitUsage, "mfa: usage: --email must be an e-mail address\n"},
-		{append(create[:6:6], "--expires", "0s"), exitUsage, "mfa: usage: --expires must be from 1m to 43800h0m0s\n"},
+		{append(create[:6:6], "--expires", "59s"), exitUsage, "mfa: usage: --expires must be from 1m to 43800h0m0s\n"},
+		{append(create[:6:6], "--expires", "43801h"), exitUsage, "mfa: usage: --expires must be from 1m to 43800h0m0s\n"},
 		{append(create[:6:6], "--account", strings.Repeat("x", 256)), exitUsage, "mfa: usage: --account must be 1 to 255 bytes of UTF-8\n"},
 		{create, exitFault, "mfa: create API key: store unavailable: "},
 	} {
@@ -97,6 +101,32 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		if status != c.status || stdout != "" || !strings.HasPrefix(stderr, c.want) {
 			t.Errorf("mfa %q: status %d, %q, %q; want %d, %q", c.args, status, stdout, stderr, c.status, c.want)
 		}
+	}
+}
+
+func TestAPIKeyCommandsNeedARedis(t *testing.T) {
+	s := &service{t: t}
+	if _, stderr, status := s.command("apikey", "list"); status != exitUsage || stderr != "mfa: settings:\n  MFA_REDIS_URL: is required\n" {
+		t.Errorf("apikey list without Redis: status %d, %s", status, stderr)
+	}
+}
+
+func TestAListOfKeysCannotDisturbATerminal(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t)))
+	s.newAPIKey("a\n\x1b[2Jb")
+	if stdout, _, _ := s.command("apikey", "list"); strings.Count(stdout, "\n") != 2 || !strings.Contains(stdout, `"a\n\x1b[2Jb"`) {
+		t.Errorf("apikey list prints %q", stdout)
+	}
+}
+
+func TestDevSettingsListenOnThisMachineAlone(t *testing.T) {
+	s, err := loadSettings(nil, nil, devSettings())
+	if err != nil || s.checkServe(true) != nil || s.Listen != "127.0.0.1:8080" || s.AdminListen != "127.0.0.1:0" {
+		t.Errorf("settings of --dev: %v, %s, %s", err, s.Listen, s.AdminListen)
+	}
+	first, second := devSettings(), devSettings()
+	if first["MFA_SEAL_KEYS"] == second["MFA_SEAL_KEYS"] || first["MFA_JWT_SECRET"] == second["MFA_JWT_SECRET"] {
+		t.Error("two runs have the same keys")
 	}
 }
 
@@ -133,6 +163,12 @@ func TestABusyPortIsNamed(t *testing.T) {
 // curlLine is a call as serve --dev prints it.
 var curlLine = regexp.MustCompile(`curl -i -X POST -H '([^:]+): ([^']+)' (http://127\.0\.0\.1:\d+)(\S+)`)
 
+// devKeys lists the API keys in redis.
+func devKeys(t *testing.T, redis *storetest.RedisServer) []store.APIKey {
+	t.Helper()
+	return keyRecords(t, &service{t: t, environ: []string{"MFA_REDIS_URL=" + redis.URL}})
+}
+
 func TestDevPrintsCallsThatWork(t *testing.T) {
 	redis := storetest.StartRedis(t)
 	for name, environ := range map[string][]string{
@@ -144,6 +180,11 @@ func TestDevPrintsCallsThatWork(t *testing.T) {
 			s := startService(t, environ, "--dev")
 			storetest.Eventually(t, func() bool { return len(curlLine.FindAllString(s.stdout.String(), -1)) == 2 })
 			var secrets []string
+			for _, record := range devKeys(t, redis) {
+				if lifetime := record.Expires.Sub(record.Created); lifetime != 24*time.Hour {
+					t.Errorf("the development key lives for %v", lifetime)
+				}
+			}
 			for _, call := range curlLine.FindAllStringSubmatch(s.stdout.String(), -1) {
 				s.url = call[3]
 				if call[4] != generatePath {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,7 +11,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/store/storetest"
 )
 
@@ -27,8 +26,12 @@ func TestATokenAndAnAPIKeyOfOneAccountGetTheSamePendingKey(t *testing.T) {
 	if byKey.Secret != byToken.Secret || later > left {
 		t.Errorf("second call: same secret %t, %d s left after %d", byKey.Secret == byToken.Secret, later, left)
 	}
-	if both, _ := s.generate(http.Header{"Authorization": asUser(t, "ada")["Authorization"], "X-Api-Key": key["X-Api-Key"]}); both.Secret != byToken.Secret {
-		t.Error("both credentials together gave another key")
+	both, _ := s.generate(join(asUser(t, "ada"), key))
+	if both.Secret != byToken.Secret || !strings.Contains(both.OTPAuthURL, ":ada@example.com?") {
+		t.Errorf("both credentials together: same secret %t, %s; want the token's label", both.Secret == byToken.Secret, both.OTPAuthURL)
+	}
+	if lines := s.logLines("pending secret has been replaced"); len(lines) != 0 {
+		t.Errorf("log has %v; nothing was replaced", lines)
 	}
 	if other, _ := s.generate(asUser(t, "bob")); other.Secret == byToken.Secret {
 		t.Error("two accounts have one secret")
@@ -55,6 +58,14 @@ func TestTheAnswerIsUpstreamsExampleWithAFreshSecret(t *testing.T) {
 }
 
 var secretPattern = regexp.MustCompile(`\b[A-Z2-7]{32}\b`)
+
+func TestTheSettingsReachTheKey(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t), "MFA_PENDING_TTL=2m", "MFA_ISSUER=AT&T"))
+	key, left := s.generate(asUser(t, "ada"))
+	if left < 115 || left > 120 || !strings.HasPrefix(key.OTPAuthURL, "otpauth://totp/AT%26T:ada@") {
+		t.Errorf("%d s left of %s; want just under 120, and the issuer AT&T", left, key.OTPAuthURL)
+	}
+}
 
 func TestParallelCallsToTwoReplicasGetOneSecret(t *testing.T) {
 	redis := storetest.StartRedis(t)
@@ -121,6 +132,9 @@ func TestABodyPastTheLimitIsRefused(t *testing.T) {
 		if got.status != http.StatusRequestEntityTooLarge || got.body != `{"error":"The request body is too large."}`+"\n" {
 			t.Errorf("%s: %d %s; want 413", name, got.status, got.body)
 		}
+		if !got.closes {
+			t.Errorf("%s: the connection stays open with the rest of the body in it", name)
+		}
 	}
 	if keys := redis.Dump(t); len(keys) != 0 {
 		t.Errorf("%d keys in Redis; want none", len(keys))
@@ -167,15 +181,20 @@ func TestWithoutAnAnswerFromRedisThereIsNoKey(t *testing.T) {
 			key := withKey(s.newAPIKey("ada"))
 			s.generate(key) // a connection is open
 			outage(redis)
-			for _, header := range []http.Header{key, asUser(t, "ada"), asUser(t, "bob")} {
+			headers := []http.Header{key, asUser(t, "ada"), asUser(t, "bob")}
+			for _, header := range headers {
 				got := s.post(header)
 				if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" ||
 					got.body != `{"error":"The service is temporarily unavailable; please try again."}`+"\n" {
 					t.Errorf("%d %v %s; want 503", got.status, got.header, got.body)
 				}
 			}
-			for _, line := range s.logLines("request") {
-				if line["status"] == 503.0 && (line["level"] != "ERROR" || line["error"] == nil || line["request_id"] == nil) {
+			lines := s.logLines("request")[1:]
+			if len(lines) != len(headers) {
+				t.Fatalf("%d log lines; want one a call", len(lines))
+			}
+			for _, line := range lines {
+				if line["status"] != 503.0 || line["level"] != "ERROR" || line["error"] == nil || line["request_id"] == nil {
 					t.Errorf("log line %v; want ERROR with its cause and request id", line)
 				}
 			}
@@ -207,44 +226,25 @@ func TestAnUnreadableSecretIsReplacedAndLogged(t *testing.T) {
 	if after.Secret == before.Secret || again.Secret != after.Secret {
 		t.Error("the unreadable secret was not replaced by exactly one")
 	}
-	lines := s.logLines("pending secret was unreadable and has been replaced")
-	if len(lines) != 1 || lines[0]["level"] != "WARN" || lines[0]["request_id"] == nil {
+	lines := s.logLines("pending secret has been replaced")
+	if len(lines) != 1 || lines[0]["level"] != "WARN" || lines[0]["outcome"] != "replaced_unreadable" || lines[0]["request_id"] == nil {
 		t.Errorf("log has %v; want one WARN line with the request id", lines)
 	}
 }
 
 func TestTheRequestIDOfTheGatewayIsKeptIfItIsHarmless(t *testing.T) {
 	s := startService(t, testEnviron(storetest.StartRedis(t)))
-	for _, id := range []string{"gw-1.A_b", "", "has space", strings.Repeat("x", 65), `"}{"msg":"forged`, "é"} {
+	for _, id := range []string{
+		"6F9619FF-8b86-d011-b42d-00c04fc964ff", "", "abcdef", strings.Repeat("a", 65), `"}{"msg":"forged`, "é",
+		"has space has space", auth.NewAPIKey(), "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", newToken(t, goodClaims("ada", nil)),
+	} {
 		header := asUser(t, "ada")
 		header.Set("X-Request-Id", id)
 		s.post(header)
 		lines := s.logLines("request")
 		got, _ := lines[len(lines)-1]["request_id"].(string)
-		if kept := got == id; kept != (id == "gw-1.A_b") || got == "" {
+		if kept := got == id; kept != strings.HasPrefix(id, "6F9619FF-") || got == "" {
 			t.Errorf("request id %q was logged as %q", id, got)
 		}
 	}
 }
-
-// gone is an implementation that does nothing but fail.
-type gone struct{ fail func() error }
-
-func TestAFaultOfOursTellsTheClientNothing(t *testing.T) {
-	for name, fail := range map[string]func() error{
-		"error": func() error { return errors.New("hunter2 at db.internal") },
-		"panic": func() error { panic("hunter2 at db.internal") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, log := serveFailing(t, gone{fail})
-			if got.status != http.StatusInternalServerError || got.body != `{"error":"Something went wrong on our side."}`+"\n" {
-				t.Errorf("%d %s; want 500 and nothing of the cause", got.status, got.body)
-			}
-			if !strings.Contains(log, "hunter2 at db.internal") || !strings.Contains(log, `"level":"ERROR"`) {
-				t.Errorf("the log does not have the cause: %s", log)
-			}
-		})
-	}
-}
-
-var _ gen.StrictServerInterface = gone{}

@@ -403,6 +403,9 @@ func TestAKeySetInAFile(t *testing.T) {
 	if got := s.post(asUser(t, "ada")); got.status != http.StatusUnauthorized {
 		t.Errorf("HS256 without MFA_JWT_SECRET: %d; want 401", got.status)
 	}
+	if got := s.post(bearer(issuerKey{"", jwt.SigningMethodHS256, []byte{}}.token(t, goodClaims("ada", nil), nil))); got.status != http.StatusUnauthorized {
+		t.Errorf("HS256 with the empty key: %d; want 401", got.status)
+	}
 	write("garbage")
 	storetest.Eventually(t, func() bool { return len(s.logLines("JWK set was not refreshed; the last good one stays")) > 0 })
 	s.generate(bearer(key.token(t, goodClaims("ada", nil), map[string]any{"kid": nil})))

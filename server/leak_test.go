@@ -32,9 +32,11 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 	}
 	addKey("seal key", strings.TrimPrefix(sealKey, "k1:"))
 
+	personal := []string{"key@example.com"}
 	header := http.Header{}
 	for i := range 20 {
 		account := fmt.Sprintf("account-%d", i)
+		personal = append(personal, account)
 		key, token := s.newAPIKey(account), newToken(t, goodClaims(account, nil))
 		for _, header = range []http.Header{withKey(key), bearer(token)} {
 			totp, _ := s.generate(header)
@@ -64,17 +66,32 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 		}
 		// Where credentials do not belong, and where clients put them all the same.
 		s.send(http.MethodPost, generatePath+"?key="+key+"&access_token="+token, nil, strings.NewReader(key+token))
-		s.send(http.MethodGet, "/"+token, http.Header{"Cookie": {key}, "User-Agent": {token}, "X-Request-Id": {"x " + key}}, http.NoBody)
+		s.send(http.MethodGet, "/"+token, http.Header{"Cookie": {key}, "User-Agent": {token}, "X-Request-Id": {key}}, http.NoBody)
 	}
 	redis.Stop(t)
-	for _, fields := range []http.Header{header, asUser(t, "x")} {
+	for _, fields := range []http.Header{header, asUser(t, "account-0")} {
 		if got := s.post(fields); got.status != http.StatusServiceUnavailable {
 			t.Fatalf("%d while Redis stands still; want 503", got.status)
 		}
 	}
 	redis.Continue(t)
+	// Another replica, which cannot open what the first one has sealed.
+	stranger := startService(t, testEnviron(redis, "MFA_SEAL_KEYS="+storetest.NewSealKey("k2"), "MFA_LOG_LEVEL=debug"))
+	for i := range 5 {
+		totp, _ := stranger.generate(asUser(t, fmt.Sprintf("account-%d", i)))
+		forbidden[fmt.Sprintf("replaced secret %d", i)] = totp.Secret
+	}
 
-	places := map[string]string{"the log": s.log.String(), "standard output": s.stdout.String()}
+	log := s.log.String() + stranger.log.String()
+	if found := secretPattern.FindString(log); found != "" {
+		t.Errorf("the log holds %s, which could be a secret that nobody got", found)
+	}
+	for _, name := range personal {
+		if strings.Contains(log, name) {
+			t.Errorf("the log names %s", name)
+		}
+	}
+	places := map[string]string{"the log": log, "standard output": s.stdout.String()}
 	for key, value := range redis.Dump(t) {
 		places["Redis at "+key] = key + value
 	}

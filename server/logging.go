@@ -45,9 +45,11 @@ func (h requestIDHandler) WithGroup(name string) slog.Handler {
 	return requestIDHandler{h.Handler.WithGroup(name)}
 }
 
-var wellFormedID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+// wellFormedID matches a UUID, and the 32 hexadecimal digits of nginx. No credential
+// looks like that, so none gets into the log as a request id.
+var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F-]{16,64}$`)
 
-// requestID is the gateway's if that is harmless in a log, else a new one.
+// requestID is the gateway's if it is well formed, else a new one.
 func requestID(header http.Header) string {
 	if id := header.Get(echo.HeaderXRequestID); wellFormedID.MatchString(id) {
 		return id
@@ -56,8 +58,8 @@ func requestID(header http.Header) string {
 }
 
 // logRequests has an error answered and then writes one line for the request. The
-// line has the route and not the path, and no header: neither a credential nor
-// anything else that a client chose, except for a short method, gets into the log.
+// line has the route and not the path, and of the header only a well-formed request
+// id: no credential gets into the log, wherever a client put it.
 func logRequests(now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -81,17 +83,18 @@ func logRequests(now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
 	}
 }
 
-// classify says what a request's error means to an operator. A refused or
-// mistaken request is no error of the service, nor is one whose client left.
+// classify says what a request's error means to an operator. A refused or mistaken
+// request is no error of the service, nor is one that failed because its client left.
 func classify(ctx context.Context, err error, status int) (slog.Level, []slog.Attr) {
 	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
 		return slog.LevelInfo, []slog.Attr{slog.String("cause", string(refusal.Cause))}
 	}
-	switch {
-	case err == nil || status < http.StatusInternalServerError:
+	if err == nil || status < http.StatusInternalServerError {
 		return slog.LevelInfo, nil
-	case ctx.Err() != nil:
-		return slog.LevelInfo, []slog.Attr{slog.String("cause", "client_left")}
 	}
-	return slog.LevelError, []slog.Attr{slog.String("error", err.Error())}
+	fault := slog.String("error", err.Error())
+	if errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled) {
+		return slog.LevelInfo, []slog.Attr{slog.String("cause", "client_left"), fault}
+	}
+	return slog.LevelError, []slog.Attr{fault}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -22,9 +23,14 @@ const (
 	// maxBody bounds a request's body in bytes. No operation takes one so far.
 	maxBody = 64 << 10
 
-	// storeTime is what all of a request's calls to the store may take together.
-	// Callers are promised an answer within 500 ms; the rest is for the answer.
-	storeTime = 450 * time.Millisecond
+	// maxBodyTime bounds the wait for a body that is not input.
+	maxBodyTime = time.Second
+
+	// authenticateTime and operationTime bound what a request may wait for the store,
+	// before and in its operation. Callers are promised that a store which does not
+	// answer costs them less than 500 ms.
+	authenticateTime = 200 * time.Millisecond
+	operationTime    = 250 * time.Millisecond
 )
 
 // routeKey is how Echo tells routes apart.
@@ -36,6 +42,7 @@ var errUnmatched = errors.New("OpenAPI document and code disagree; run make gene
 type operations struct {
 	byRoute       map[routeKey]*routers.Route
 	authenticator *auth.Authenticator
+	now           func() time.Time
 }
 
 // matchOperations pairs each route with its operation. One without the other is
@@ -73,62 +80,84 @@ var pathParameter = regexp.MustCompile(`\{([^}]*)\}`)
 // echoPath spells a path of the document as Echo does: {id} is :id.
 func echoPath(path string) string { return pathParameter.ReplaceAllString(path, ":$1") }
 
-// eitherCredential tells whether the operation's security is what is enforced
-// here for all of them: a token or an API key, and no third way. An operation that
-// is open to all, or takes only one of the two, needs code first.
+// eitherCredential tells whether the operation's security is what is enforced here
+// for all of them: a bearer token or the X-Api-Key header, and no third way. An
+// operation that is open to all, or takes only one of the two, needs code first.
 func eitherCredential(document *openapi3.T, operation *openapi3.Operation) bool {
 	security := document.Security
 	if operation.Security != nil {
 		security = *operation.Security
 	}
-	return len(security) == 2 &&
-		slices.ContainsFunc(security, demands("bearerAuth")) &&
-		slices.ContainsFunc(security, demands("apiKeyAuth"))
-}
-
-func demands(scheme string) func(openapi3.SecurityRequirement) bool {
-	return func(r openapi3.SecurityRequirement) bool {
-		_, ok := r[scheme]
-		return ok && len(r) == 1
+	var token, key int
+	for _, requirement := range security {
+		for name, scopes := range requirement {
+			if document.Components == nil || document.Components.SecuritySchemes[name] == nil || len(scopes) > 0 || len(requirement) > 1 {
+				return false
+			}
+			switch s := document.Components.SecuritySchemes[name].Value; {
+			case s.Type == "http" && s.Scheme == "bearer":
+				token++
+			case s.Type == "apiKey" && s.In == "header" && s.Name == "X-Api-Key":
+				key++
+			}
+		}
 	}
+	return len(security) == 2 && token == 1 && key == 1
 }
 
-// middleware lets a request through to its operation if there is one, if it keeps
-// to the document, and if it is authenticated. Nothing else reaches a handler.
+// middleware lets a request through to its operation if there is one, if it is
+// authenticated, and if it keeps to the document, in this order: strangers learn that
+// they are strangers, and no body is awaited from them. Nothing else reaches a handler.
 func (o *operations) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		route := o.byRoute[routeKey{c.Request().Method, c.Path()}]
 		if route == nil {
-			return noOperation(c)
+			return o.noOperation(c)
 		}
-		if err := limitBody(c, route.Operation); err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(c.Request().Context(), storeTime)
-		defer cancel()
-		principal, err := o.check(ctx, c, route)
+		principal, err := o.authenticate(c)
 		if err != nil {
 			return err
 		}
-		c.SetRequest(c.Request().WithContext(auth.NewContext(ctx, principal)))
+		if err := o.limitBody(c, route.Operation); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(auth.NewContext(c.Request().Context(), principal), operationTime)
+		defer cancel()
+		c.SetRequest(c.Request().WithContext(ctx))
+		if err := validate(c, route); err != nil {
+			return err
+		}
 		return next(c)
 	}
 }
 
-// noOperation is the answer for what Echo found no handler for, and for OPTIONS,
-// which Echo would answer by itself with a status that the document does not have.
-func noOperation(c echo.Context) error {
-	if allow, ok := c.Get(echo.ContextKeyHeaderAllow).(string); ok {
-		c.Response().Header().Set(echo.HeaderAllow, allow)
-		return echo.ErrMethodNotAllowed
+// noOperation is the answer for a path that the document does not have, and for a
+// method that the path does not have: OPTIONS too, which Echo would answer by itself.
+func (o *operations) noOperation(c echo.Context) error {
+	var methods []string
+	for key := range o.byRoute {
+		if key.path == c.Path() {
+			methods = append(methods, key.method)
+		}
 	}
-	return echo.ErrNotFound
+	if methods == nil {
+		return echo.ErrNotFound
+	}
+	slices.Sort(methods)
+	c.Response().Header().Set(echo.HeaderAllow, strings.Join(methods, ", "))
+	return echo.ErrMethodNotAllowed
 }
 
-// limitBody bounds the body. That of an operation which takes none is no input:
-// it is read off, so that the limit holds for a chunked one as well, and dropped;
-// whether it is sound, or whole, makes no difference.
-func limitBody(c echo.Context, operation *openapi3.Operation) error {
+func (o *operations) authenticate(c echo.Context) (auth.Principal, error) {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), authenticateTime)
+	defer cancel()
+	return o.authenticator.Authenticate(ctx, c.Request().Header)
+}
+
+// limitBody bounds the body. That of an operation which takes none is no input: it is
+// read off, so that the limit holds for a chunked one as well, and dropped; whether it
+// is sound, or whole, or comes in time makes no difference to the answer.
+func (o *operations) limitBody(c echo.Context, operation *openapi3.Operation) error {
 	r := c.Request()
 	if r.ContentLength > maxBody {
 		return &http.MaxBytesError{Limit: maxBody}
@@ -137,25 +166,28 @@ func limitBody(c echo.Context, operation *openapi3.Operation) error {
 	if operation.RequestBody != nil {
 		return nil
 	}
+	connection := http.NewResponseController(c.Response().Writer)
+	// Where there is no connection to set a deadline on, there is none to wait for.
+	_ = connection.SetReadDeadline(o.now().Add(maxBodyTime))
 	_, err := io.Copy(io.Discard, r.Body)
 	r.Body = http.NoBody
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooLarge
 	}
+	if err != nil {
+		// net/http takes a read that failed for a client that has left, and cancels
+		// the request's context. Whether anybody is there shows on answering.
+		c.SetRequest(r.WithContext(context.WithoutCancel(r.Context())))
+	}
 	return nil
 }
 
-// check authenticates the request and validates it against the document, in this
-// order: strangers learn that they are strangers, not what else is wrong. The
-// filter's own view of security is not asked, because it is content with the first
-// credential that is valid; matchOperations has made sure that ours is what the
-// document demands.
-func (o *operations) check(ctx context.Context, c echo.Context, route *routers.Route) (auth.Principal, error) {
-	principal, err := o.authenticator.Authenticate(ctx, c.Request().Header)
-	if err != nil {
-		return auth.Principal{}, err
-	}
-	return principal, openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
+// validate checks the request against the document. The filter's own view of security
+// is not asked, because it is content with the first credential that is valid; the
+// caller has been authenticated, and matchOperations has made sure that this is what
+// the document demands.
+func validate(c echo.Context, route *routers.Route) error {
+	return openapi3filter.ValidateRequest(c.Request().Context(), &openapi3filter.RequestValidationInput{
 		Request:    c.Request(),
 		PathParams: pathParams(c),
 		Route:      route,

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -25,15 +26,25 @@ func (s *service) exchange(request string) reply {
 	if _, err := io.WriteString(connection, request); err != nil {
 		s.t.Fatal(err)
 	}
-	return s.readAnswer(bufio.NewReader(connection))
+	answer := bufio.NewReader(connection)
+	if strings.HasPrefix(request, "OPTIONS *") {
+		return s.readAnswerTo(&http.Request{Method: http.MethodOptions, URL: &url.URL{Path: "*"}}, answer)
+	}
+	return s.readAnswer(answer)
 }
 
+// readAnswer reads one answer to a generate request.
 func (s *service) readAnswer(connection *bufio.Reader) reply {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+generatePath, http.NoBody)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.readAnswerTo(r, connection)
+}
+
+func (s *service) readAnswerTo(r *http.Request, connection *bufio.Reader) reply {
+	s.t.Helper()
 	response, err := http.ReadResponse(connection, r)
 	if err != nil {
 		s.t.Fatal(err)
@@ -49,7 +60,7 @@ func (s *service) readAnswer(connection *bufio.Reader) reply {
 			s.t.Errorf("answer %d breaks the contract: %v", response.StatusCode, fault)
 		}
 	}
-	return reply{response.StatusCode, response.Header, string(body)}
+	return reply{response.StatusCode, response.Header, string(body), response.Close}
 }
 
 // TestHeadersAsTheyComeOverTheWire has shapes that a tidy client does not send.
@@ -62,6 +73,10 @@ func TestHeadersAsTheyComeOverTheWire(t *testing.T) {
 		status        int
 		cause         auth.Cause
 	}{
+		{"a long body is refused before it is sent", line + "X-Api-Key: " + key + "\r\nContent-Length: 65537\r\nExpect: 100-continue\r\n\r\n", 413, ""},
+		{"a stranger's long body is not awaited", line + "Content-Length: 65537\r\nExpect: 100-continue\r\n\r\n", 401, auth.NoCredentials},
+		{"a body that does not come", line + "X-Api-Key: " + key + "\r\nContent-Length: 10\r\n\r\nabc", 200, ""},
+		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 404, ""},
 		{"names in any case", line + "aUtHoRiZaTiOn: bEaReR " + token + "\r\nx-API-key: " + key + "\r\n\r\n", 200, ""},
 		{"white space around a value", line + "X-Api-Key: \t " + key + " \t\r\n\r\n", 200, ""},
 		{"HTTP/1.0", "POST " + generatePath + " HTTP/1.0\r\nX-Api-Key: " + key + "\r\n\r\n", 200, ""},

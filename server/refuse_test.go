@@ -99,6 +99,7 @@ func TestRefusals(t *testing.T) {
 		{"good token, unknown key", join(bearer(good), withKey(auth.NewAPIKey())), auth.KeyUnknown, tokenChallenge},
 		{"good token, malformed key", join(bearer(good), withKey("x")), auth.KeyMalformed, tokenChallenge},
 		{"bad token, good key", join(bearer("a.b.c"), withKey(key)), auth.TokenMalformed, tokenChallenge},
+		{"good token, two keys", join(bearer(good), http.Header{"X-Api-Key": {key, key}}), auth.SeveralCredentials, tokenChallenge},
 		{"other scheme, good key", join(http.Header{"Authorization": {"Basic YTpi"}}, withKey(key)), auth.SchemeUnknown, plainChallenge},
 		{"token and key of two accounts", join(asUser(t, "bob"), withKey(key)), auth.AccountsDiffer, tokenChallenge},
 

@@ -22,11 +22,11 @@ import (
 // answer takes milliseconds; whoever needs longer keeps others out.
 const (
 	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second // header and body
-	writeTimeout      = 10 * time.Second
-	idleTimeout       = 2 * time.Minute // longer than a gateway keeps a connection, so that it closes first
-	maxHeader         = 16 << 10        // bytes; holds the longest token twice
-	shutdownTimeout   = 10 * time.Second
+	readTimeout       = 8 * time.Second  // header and body
+	writeTimeout      = 10 * time.Second // from the header's end; longer than the body may take
+	shutdownTimeout   = 12 * time.Second // longer than any request may take
+	idleTimeout       = 2 * time.Minute  // longer than a gateway keeps a connection, so that it closes first
+	maxHeader         = 16 << 10         // bytes; holds the longest token twice
 )
 
 func (p *process) serveCommand() *cobra.Command {
@@ -154,15 +154,7 @@ func (f keyFinder) FindAPIKey(ctx context.Context, key string) (auth.Principal, 
 
 // serveHTTP serves until ctx is done, then lets requests in flight finish.
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	server := newServer(handler, log)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -177,4 +169,18 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler,
 		return fmt.Errorf("stop: %w", errors.Join(err, server.Close()))
 	}
 	return nil
+}
+
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		// Else net/http answers OPTIONS * by itself, past everything that we do.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
 }

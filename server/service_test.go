@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -112,7 +113,7 @@ func startProcess(t testing.TB, environ []string) *service {
 	t.Helper()
 	return startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
 		program := exec.CommandContext(ctx, os.Args[0], "serve")
-		program.Env = append(environ, asProgram+"=1")
+		program.Env = slices.Concat(environ, []string{asProgram + "=1"})
 		program.Stdout, program.Stderr = stdout, stderr
 		program.Cancel = func() error { return program.Process.Signal(syscall.SIGTERM) }
 		program.WaitDelay = 20 * time.Second
@@ -133,7 +134,7 @@ func startWith(t testing.TB, environ []string, serve func(ctx context.Context, s
 
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	s.client = &http.Client{
-		Transport:     newContract(t, transport),
+		Transport:     newContract(t, spec(t), transport),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       20 * time.Second,
 	}
@@ -141,6 +142,11 @@ func startWith(t testing.TB, environ []string, serve func(ctx context.Context, s
 		transport.CloseIdleConnections()
 		if status := s.stop(); status != 0 {
 			t.Errorf("exit status %d; want 0\n%s", status, s.log)
+		}
+		for line := range strings.Lines(s.log.String()) {
+			if !json.Valid([]byte(line)) {
+				t.Errorf("log line %s is not JSON", line)
+			}
 		}
 	})
 	storetest.Eventually(t, func() bool {
@@ -169,6 +175,7 @@ type reply struct {
 	status int
 	header http.Header
 	body   string
+	closes bool // the connection, after this answer
 }
 
 // post sends the generate request with these header fields.
@@ -198,7 +205,7 @@ func (s *service) send(method, path string, fields http.Header, body io.Reader) 
 		s.t.Error(err)
 		return reply{}
 	}
-	return reply{response.StatusCode, response.Header, string(text)}
+	return reply{response.StatusCode, response.Header, string(text), response.Close}
 }
 
 // generate demands a 200 and returns its key and the seconds left.

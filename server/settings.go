@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -26,7 +27,7 @@ import (
 type settings struct {
 	Listen      string               `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
 	AdminListen string               `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez and /readyz, never on the API's"`
-	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS) or unix://. Required"`
+	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS), unix://, redis+cluster://. Required"`
 	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
 	Issuer      mfa.Issuer           `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
 	PendingTTL  pendingTTL           `env:"MFA_PENDING_TTL" default:"10m" help:"how long a key stays pending: 1m to 24h"`
@@ -107,8 +108,12 @@ func loadSettings(environ []string, flags *pflag.FlagSet, extra map[string]strin
 	var loaded settings
 	for _, s := range declared() {
 		value, set := values[s.variable]
-		if flags != nil && !s.secret && flags.Changed(s.flag()) {
+		if flags != nil && flags.Changed(s.flag()) {
 			value, set = flags.Lookup(s.flag()).Value.String(), true
+			if value == "" {
+				wrong = append(wrong, "--"+s.flag()+": is empty")
+				continue
+			}
 		}
 		if !set {
 			value, set = extra[s.variable]
@@ -146,6 +151,10 @@ func assign(field reflect.Value, value string) error {
 	return reader.UnmarshalText([]byte(value))
 }
 
+// serviceLink matches what Kubernetes puts into every container near a Service that is
+// called mfa.
+var serviceLink = regexp.MustCompile(`^MFA_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)$`)
+
 // variables returns the values of the MFA_ variables and of the files that
 // MFA_…_FILE variables name. An empty variable counts as unset, but an empty file or
 // an empty secret is a fault: somebody meant to give one. So is an unknown variable,
@@ -156,7 +165,7 @@ func variables(environ []string) (map[string]string, faults) {
 	known := declared()
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, "MFA_") {
+		if !strings.HasPrefix(name, "MFA_") || serviceLink.MatchString(name) {
 			continue
 		}
 		base, isFile := strings.CutSuffix(name, "_FILE")
@@ -254,6 +263,11 @@ func (s *hmacSecret) UnmarshalText(text []byte) error {
 
 // Format hides the key from every fmt verb.
 func (hmacSecret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "HMAC secret (hidden)") }
+
+// MarshalText hides the key from encoders, log/slog's among them.
+//
+//nolint:unparam // The error belongs to encoding.TextMarshaler.
+func (hmacSecret) MarshalText() ([]byte, error) { return []byte("HMAC secret (hidden)"), nil }
 
 type logLevel struct{ slog.Level }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,13 +28,15 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 		"MFA_SEAL_KEYS_FILE=/dev/null",
 		"MFA_LISTEN=",
 		"OTHER_VARIABLE=x",
+		"MFA_SERVICE_HOST=10.0.0.1", // Kubernetes, for a Service called mfa
+		"MFA_PORT_8080_TCP_ADDR=10.0.0.1",
 	}}
 	stdout, stderr, status := s.command("serve")
 	want := `mfa: settings:
   MFA_JWT_ISSUER_FILE: no such file or directory
   MFA_REDIS_ADDR: there is no such setting
   MFA_SEAL_KEYS: is set twice, as variable and as file
-  MFA_REDIS_URL: want redis://, rediss:// or unix://, as go-redis reads them
+  MFA_REDIS_URL: must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://
   MFA_SEAL_KEYS: key 1: want base64 of 32 bytes
   MFA_ISSUER: must not contain a colon: authenticator apps split the label there
   MFA_PENDING_TTL: must be a duration from 1m0s to 24h0m0s, such as 90s
@@ -62,6 +66,9 @@ func TestSettingsThatServeCannotDoWithout(t *testing.T) {
 	}{
 		{nil, "  MFA_REDIS_URL: is required (mfa serve --dev does without)\n  MFA_SEAL_KEYS: is required\n"},
 		{[]string{key, "MFA_REDIS_URL=redis://h", secret}, "  MFA_JWT_ISSUER: is required with MFA_JWT_SECRET or MFA_JWT_JWKS\n  MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET or MFA_JWT_JWKS\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_AUDIENCE=x"}, "  MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_PENDING_TTL=24h1s"}, "  MFA_PENDING_TTL: must be a duration from 1m0s to 24h0m0s, such as 90s\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_SECRET=" + testSecret[:31]}, "  MFA_JWT_SECRET: must have at least 32 bytes\n"},
 		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_ISSUER=x"}, "  MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE\n"},
 	} {
 		s := &service{t: t, environ: c.environ}
@@ -89,8 +96,15 @@ func TestAFlagGoesBeforeAVariableAndAVariableBeforeTheDefault(t *testing.T) {
 	if want := fmt.Sprint("from flag", int64(120e9), "from dev", "INFO", ":8080", testSecret); got != want {
 		t.Errorf("settings %s; want %s", got, want)
 	}
-	if printed := fmt.Sprintf("%v %+v %#v", s, s, s); strings.Contains(printed, testSecret) {
-		t.Errorf("settings print the secret: %s", printed)
+	encoded, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := fmt.Sprintf("%v %+v %#v %s", s, s, s, encoded)
+	for _, secret := range []string{testSecret, base64.StdEncoding.EncodeToString([]byte(testSecret))} {
+		if strings.Contains(printed, secret) {
+			t.Errorf("settings print the secret: %s", printed)
+		}
 	}
 }
 

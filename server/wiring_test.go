@@ -2,55 +2,72 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/labstack/echo/v4"
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store/storetest"
 )
 
-// anyKey finds every API key.
-type anyKey struct{}
+// anyKey finds every API key, and notes how long it might have looked.
+type anyKey struct{ bounded *bool }
 
-func (anyKey) FindAPIKey(context.Context, string) (auth.Principal, error) {
+func (k anyKey) FindAPIKey(ctx context.Context, _ string) (auth.Principal, error) {
+	if k.bounded != nil {
+		*k.bounded = withinHalfASecond(ctx)
+	}
 	return auth.Principal{Account: "ada", Label: "ada"}, nil
 }
 
-func (g gone) GenerateTOTPKey(context.Context, gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
-	return nil, g.fail()
+// opsFunc is the operation as a function.
+type opsFunc func(context.Context) (gen.GenerateTOTPKeyResponseObject, error)
+
+func (f opsFunc) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
+	return f(ctx)
 }
 
-func newTestAPI(t *testing.T, document *openapi3.T, ops gen.StrictServerInterface, log *output) (http.Handler, error) {
+// failing is an operation that does nothing but fail.
+func failing(fail func() error) opsFunc {
+	return func(context.Context) (gen.GenerateTOTPKeyResponseObject, error) { return nil, fail() }
+}
+
+func newTestAPI(t *testing.T, document *openapi3.T, keys auth.KeyFinder, ops gen.StrictServerInterface, log *output) (http.Handler, error) {
 	t.Helper()
-	authenticator, err := auth.New(auth.Config{Keys: anyKey{}, Now: time.Now})
+	authenticator, err := auth.New(auth.Config{Keys: keys, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return newAPI(document, authenticator, ops, time.Now, newLogger(log, slog.LevelInfo, "json"))
 }
 
-// serveFailing sends one authenticated call to an API whose operations are ops.
-func serveFailing(t *testing.T, ops gen.StrictServerInterface) (reply, string) {
+// serveOps starts an API whose operations are ops and whose every API key is valid.
+func serveOps(t *testing.T, document *openapi3.T, keys auth.KeyFinder, ops gen.StrictServerInterface) *service {
 	t.Helper()
-	log := &output{}
-	handler, err := newTestAPI(t, spec(t), ops, log)
+	s := &service{t: t, log: &output{}}
+	handler, err := newTestAPI(t, document, keys, ops, s.log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(handler)
-	defer server.Close()
 	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	s := &service{t: t, url: server.URL, client: &http.Client{Transport: newContract(t, transport)}}
-	return s.post(withKey(auth.NewAPIKey())), log.String()
+	t.Cleanup(func() { transport.CloseIdleConnections(); server.Close() })
+	s.url, s.client = server.URL, &http.Client{Transport: newContract(t, document, transport)}
+	return s
 }
 
-func spec(t *testing.T) *openapi3.T {
+func spec(t testing.TB) *openapi3.T {
 	t.Helper()
 	document, err := gen.GetSpec()
 	if err != nil {
@@ -59,10 +76,18 @@ func spec(t *testing.T) *openapi3.T {
 	return document
 }
 
+func withinHalfASecond(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < 500*time.Millisecond
+}
+
 func TestStartUpRefusesADocumentThatTheCodeDoesNotServe(t *testing.T) {
 	const disagree = "OpenAPI document and code disagree; run make generate and follow the build: "
 	const security = disagree + "operation generateTotpKey demands other credentials than bearerAuth or apiKeyAuth"
 	operation := func(d *openapi3.T) *openapi3.Operation { return d.Paths.Find(generatePath).Post }
+	scheme := func(d *openapi3.T, name string) *openapi3.SecurityScheme {
+		return d.Components.SecuritySchemes[name].Value
+	}
 	for name, c := range map[string]struct {
 		change func(*openapi3.T)
 		want   string
@@ -79,13 +104,19 @@ func TestStartUpRefusesADocumentThatTheCodeDoesNotServe(t *testing.T) {
 		"open to all":             {func(d *openapi3.T) { operation(d).Security = &openapi3.SecurityRequirements{} }, security},
 		"anonymous as well":       {func(d *openapi3.T) { d.Security = append(d.Security, openapi3.SecurityRequirement{}) }, security},
 		"a token only":            {func(d *openapi3.T) { d.Security = d.Security[:1] }, security},
+		"a token twice":           {func(d *openapi3.T) { d.Security[1] = d.Security[0] }, security},
 		"both at once":            {func(d *openapi3.T) { d.Security[0]["apiKeyAuth"] = nil }, security},
-		"a scheme we do not know": {func(d *openapi3.T) { d.Security[0] = openapi3.SecurityRequirement{"mutualTLS": nil} }, security},
+		"a scope":                 {func(d *openapi3.T) { d.Security[0]["bearerAuth"] = []string{"admin"} }, security},
+		"a scheme that is absent": {func(d *openapi3.T) { d.Security[0] = openapi3.SecurityRequirement{"mutualTLS": nil} }, security},
+		"no schemes":              {func(d *openapi3.T) { d.Components.SecuritySchemes = nil }, security},
+		"another HTTP scheme":     {func(d *openapi3.T) { scheme(d, "bearerAuth").Scheme = "basic" }, security},
+		"another header":          {func(d *openapi3.T) { scheme(d, "apiKeyAuth").Name = "X-Other" }, security},
+		"a key in the query":      {func(d *openapi3.T) { scheme(d, "apiKeyAuth").In = "query" }, security},
 	} {
 		t.Run(name, func(t *testing.T) {
 			document := spec(t)
 			c.change(document)
-			_, err := newTestAPI(t, document, gone{}, &output{})
+			_, err := newTestAPI(t, document, anyKey{}, failing(nil), &output{})
 			if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
 				t.Errorf("newAPI = %v; want %s", err, c.want)
 			}
@@ -93,46 +124,213 @@ func TestStartUpRefusesADocumentThatTheCodeDoesNotServe(t *testing.T) {
 	}
 }
 
-// A document may come to demand something of the request. What does not meet it is
+// TestWhatADocumentMayComeToDemand runs the guard on an operation that upstream does
+// not have yet: with a path parameter and a body. What does not meet the document is
 // refused, after authentication and before the operation.
-func TestARequestThatBreaksTheDocumentIsRefused(t *testing.T) {
+func TestWhatADocumentMayComeToDemand(t *testing.T) {
+	const path = "/accounts/{account}/devices/{device}"
 	document := spec(t)
-	document.Paths.Find(generatePath).Post.Parameters = openapi3.Parameters{{Value: openapi3.NewQueryParameter("device").
-		WithRequired(true).WithSchema(openapi3.NewStringSchema())}}
-	handler, err := newTestAPI(t, document, gone{func() error { t.Error("the operation was reached"); return nil }}, &output{})
+	text := openapi3.NewStringSchema()
+	item := &openapi3.PathItem{Put: &openapi3.Operation{
+		OperationID: "putDevice",
+		Parameters: openapi3.Parameters{
+			{Value: openapi3.NewPathParameter("account").WithSchema(text)},
+			{Value: openapi3.NewPathParameter("device").WithSchema(openapi3.NewIntegerSchema())},
+		},
+		RequestBody: &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody().WithRequired(true).
+			WithJSONSchema(openapi3.NewObjectSchema().WithProperty("name", text).WithRequired([]string{"name"}))},
+	}}
+	document.Paths = openapi3.NewPaths(openapi3.WithPath(path, item))
+	e := echo.New()
+	e.HTTPErrorHandler = answerError
+	e.PUT("/accounts/:account/devices/:device", func(c echo.Context) error {
+		body, err := io.ReadAll(c.Request().Body)
+		return errors.Join(err, c.String(http.StatusOK, c.Param("device")+string(body)))
+	})
+	byRoute, err := matchOperations(document, e.Routes())
 	if err != nil {
 		t.Fatal(err)
 	}
+	authenticator, err := auth.New(auth.Config{Keys: anyKey{}, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Use((&operations{byRoute: byRoute, authenticator: authenticator, now: time.Now}).middleware)
+	const mismatch = `{"error":"The request does not match the description of the API."}` + "\n"
 	for _, c := range []struct {
-		header http.Header
-		status int
-		body   string
+		name, path string
+		header     http.Header
+		body       string
+		status     int
+		want       string
 	}{
-		{nil, 401, `{"error":"Sign in, or send a valid API key, to use this service."}`},
-		{withKey(auth.NewAPIKey()), 400, `{"error":"The request does not match the description of the API."}`},
+		{"sound", "/accounts/a/devices/7", withKey(auth.NewAPIKey()), `{"name":"x"}`, 200, `7{"name":"x"}`},
+		{"stranger", "/accounts/a/devices/x", nil, `{"name":7}`, 401, refusedBody},
+		{"parameter", "/accounts/a/devices/x", withKey(auth.NewAPIKey()), `{"name":"x"}`, 400, mismatch},
+		{"body", "/accounts/a/devices/7", withKey(auth.NewAPIKey()), `{"name":7}`, 400, mismatch},
+		{"no body", "/accounts/a/devices/7", withKey(auth.NewAPIKey()), ``, 400, mismatch},
+		{"long body", "/accounts/a/devices/7", withKey(auth.NewAPIKey()), `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, `{"error":"The request body is too large."}` + "\n"},
 	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, generatePath, http.NoBody)
-		r.Header = c.header
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, c.path, strings.NewReader(c.body))
+		r.ContentLength = -1
+		r.Header = c.header.Clone()
+		if r.Header == nil {
+			r.Header = http.Header{}
+		}
+		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		if w.Code != c.status || w.Body.String() != c.body+"\n" {
-			t.Errorf("%d %s; want %d %s", w.Code, w.Body, c.status, c.body)
+		e.ServeHTTP(w, r)
+		if w.Code != c.status || w.Body.String() != c.want {
+			t.Errorf("%s: %d %s; want %d %s", c.name, w.Code, w.Body, c.status, c.want)
 		}
 	}
 }
 
-// Whatever Redis does, a call spends no more than this on it.
+// Whatever Redis does, a call spends no more than half a second on it.
 func TestACallHasABoundedTimeForTheStore(t *testing.T) {
-	ops := &deadlines{}
-	if got, _ := serveFailing(t, ops); got.status != http.StatusInternalServerError || !ops.bounded {
-		t.Errorf("status %d, deadline within 500 ms: %t", got.status, ops.bounded)
+	var lookUp, operation bool
+	s := serveOps(t, spec(t), anyKey{&lookUp}, opsFunc(func(ctx context.Context) (gen.GenerateTOTPKeyResponseObject, error) {
+		operation = withinHalfASecond(ctx)
+		return nil, errors.New("enough")
+	}))
+	if got := s.post(withKey(auth.NewAPIKey())); got.status != http.StatusInternalServerError || !lookUp || !operation {
+		t.Errorf("status %d, bounded in the look-up %t, in the operation %t", got.status, lookUp, operation)
+	}
+	if total := authenticateTime + operationTime; total >= 500*time.Millisecond {
+		t.Errorf("together they may take %v", total)
 	}
 }
 
-type deadlines struct{ bounded bool }
+func TestAFaultOfOursTellsTheClientNothing(t *testing.T) {
+	for name, fail := range map[string]func() error{
+		"error": func() error { return errors.New("hunter2 at db.internal") },
+		"panic": func() error { panic("hunter2 at db.internal") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serveOps(t, spec(t), anyKey{}, failing(fail))
+			got := s.post(withKey(auth.NewAPIKey()))
+			if got.status != http.StatusInternalServerError || got.body != `{"error":"Something went wrong on our side."}`+"\n" {
+				t.Errorf("%d %s; want 500 and nothing of the cause", got.status, got.body)
+			}
+			log := s.log.String()
+			if !strings.Contains(log, "hunter2 at db.internal") || !strings.Contains(log, `"level":"ERROR"`) {
+				t.Errorf("the log does not have the cause: %s", log)
+			}
+			if stacks := regexp.MustCompile(`goroutine \d+ \[`).FindAllString(log, -1); name == "panic" && len(stacks) != 1 {
+				t.Errorf("the log has the stacks %q; want that of the request", stacks)
+			}
+		})
+	}
+}
 
-func (d *deadlines) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
-	deadline, ok := ctx.Deadline()
-	d.bounded = ok && time.Until(deadline) < 500*time.Millisecond
-	return nil, context.DeadlineExceeded
+// halfWritten is an answer that fails after it has begun.
+type halfWritten struct{}
+
+func (halfWritten) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Totp-Key-Expires-In", "1")
+	_, err := io.WriteString(w, `{"data":{}}`)
+	return errors.Join(err, errors.New("too late"))
+}
+
+func TestAnAnswerThatHasBegunIsNotFollowedByAnother(t *testing.T) {
+	s := serveOps(t, spec(t), anyKey{}, opsFunc(func(context.Context) (gen.GenerateTOTPKeyResponseObject, error) { return halfWritten{}, nil }))
+	if got := s.post(withKey(auth.NewAPIKey())); got.body != `{"data":{}}` {
+		t.Errorf("body %s; want what was written first", got.body)
+	}
+}
+
+func TestAnOperationEndsWithItsClient(t *testing.T) {
+	begun, ended := make(chan struct{}), make(chan error)
+	s := serveOps(t, spec(t), anyKey{}, opsFunc(func(ctx context.Context) (gen.GenerateTOTPKeyResponseObject, error) {
+		close(begun)
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, ctx.Err()
+	}))
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(connection, "POST "+generatePath+" HTTP/1.1\r\nHost: h\r\nX-Api-Key: "+auth.NewAPIKey()+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	connection.Close()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the operation ended with %v; want context.Canceled", err)
+	}
+	storetest.Eventually(t, func() bool { return len(s.logLines("request")) == 1 })
+	if line := s.logLines("request")[0]; line["level"] != "INFO" || line["cause"] != "client_left" || line["error"] == nil {
+		t.Errorf("log line %v; want INFO and client_left", line)
+	}
+}
+
+func TestTheLogLineOfARequest(t *testing.T) {
+	s := serveOps(t, spec(t), anyKey{}, failing(func() error { time.Sleep(time.Millisecond); return errors.New("x") }))
+	s.post(withKey(auth.NewAPIKey()))
+	s.send(strings.Repeat("M", 40), generatePath, nil, http.NoBody)
+	lines := s.logLines("request")
+	for i, want := range []map[string]any{
+		{"level": "ERROR", "method": "POST", "route": generatePath, "status": 500.0, "error": "x"},
+		{"level": "INFO", "method": strings.Repeat("M", 16), "route": generatePath, "status": 405.0},
+	} {
+		for name, value := range want {
+			if lines[i][name] != value {
+				t.Errorf("%s is %v; want %v", name, lines[i][name], value)
+			}
+		}
+	}
+	if took := lines[0]["duration_us"].(float64); took < 1000 {
+		t.Errorf("duration_us is %v; want at least the 1 ms that it took", took)
+	}
+}
+
+func TestEveryConnectionHasLimits(t *testing.T) {
+	server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout < server.ReadHeaderTimeout || server.WriteTimeout <= server.ReadTimeout ||
+		server.IdleTimeout <= 0 || server.MaxHeaderBytes <= 0 || server.ErrorLog == nil || shutdownTimeout <= server.WriteTimeout {
+		t.Errorf("limits %+v, shutdown %v", server, shutdownTimeout)
+	}
+}
+
+func TestARequestInFlightIsAnsweredBeforeTheEnd(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	finish, ended := make(chan struct{}), make(chan error)
+	go func() {
+		ended <- serveHTTP(ctx, listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			stop() // with this request in flight
+			<-finish
+			w.WriteHeader(http.StatusNoContent)
+		}), slog.New(slog.DiscardHandler))
+	}()
+	// New connections are refused once the end has begun; only then may it go on.
+	go func() {
+		<-ctx.Done()
+		storetest.Eventually(t, func() bool {
+			connection, err := net.Dial("tcp", listener.Addr().String())
+			if err == nil {
+				connection.Close()
+			}
+			return err != nil
+		})
+		close(finish)
+	}()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+listener.Addr().String(), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	response, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if err := <-ended; err != nil || response.StatusCode != http.StatusNoContent {
+		t.Errorf("status %d, serveHTTP = %v; want 204, nil", response.StatusCode, err)
+	}
 }

@@ -104,17 +104,21 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 	return record, nil
 }
 
-// List returns the live API keys, oldest first.
+// List returns the live API keys, oldest first. A damaged record is an error beside
+// them.
 func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 	values, err := a.backend.List(ctx, apiKeyPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", err)
 	}
 	records := make([]APIKey, 0, len(values))
+	var damaged error
 	for name, value := range values {
 		record, err := decodeAPIKey(value)
 		if err != nil {
-			return nil, fmt.Errorf("list API keys: %s: %w", strings.TrimPrefix(name, apiKeyPrefix), err)
+			id := apiKeyIDPrefix + strings.TrimPrefix(name, apiKeyPrefix)
+			damaged = errors.Join(damaged, fmt.Errorf("list API keys: %s: %w", id, err))
+			continue
 		}
 		if a.now().Before(record.Expires) {
 			records = append(records, record)
@@ -123,7 +127,7 @@ func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 	slices.SortFunc(records, func(x, y APIKey) int {
 		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.ID, y.ID))
 	})
-	return records, nil
+	return records, damaged
 }
 
 // Revoke ends the API key with this id at once: no call that begins after Revoke

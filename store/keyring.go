@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 )
 
@@ -77,8 +76,8 @@ func (k *Keyring) UnmarshalText(text []byte) error {
 // Format hides the keys from every fmt verb.
 func (Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(hidden)") }
 
-// LogValue hides the keys from log/slog.
-func (Keyring) LogValue() slog.Value { return slog.StringValue("keyring(hidden)") }
+// MarshalText hides the keys from encoders, log/slog's among them.
+func (Keyring) MarshalText() ([]byte, error) { return []byte("keyring(hidden)"), nil }
 
 // seal returns version | length of key id | key id | nonce | ciphertext.
 // Purpose and owner are bound to the value, not part of it.

@@ -5,7 +5,6 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
-	"log/slog"
 	"time"
 )
 
@@ -28,8 +27,8 @@ func (s Secret) Base32() string {
 // Format hides the secret from every fmt verb.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "secret(hidden)") }
 
-// LogValue hides the secret from log/slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue("secret(hidden)") }
+// MarshalText hides the secret from encoders, log/slog's among them.
+func (s Secret) MarshalText() ([]byte, error) { return []byte("secret(hidden)"), nil }
 
 // Outcome says how a pending key came to be the one that was returned.
 type Outcome string
@@ -39,6 +38,7 @@ const (
 	Created            Outcome = "created"             // none was pending
 	Reused             Outcome = "reused"              // one was pending already
 	ReplacedUnreadable Outcome = "replaced_unreadable" // what was there could not be opened
+	ReplacedExpired    Outcome = "replaced_expired"    // what was there should have been gone: clocks differ
 )
 
 // PendingKey is the TOTP key that an account has to confirm before Deadline.
@@ -74,7 +74,8 @@ const maxReplacements = 3
 // does not move.
 //
 // What is there but cannot be opened, or is past its deadline, is replaced:
-// nobody could confirm it. Any failure to learn what is pending is
+// nobody could confirm it. The replicas' clocks have to agree: what one that is ahead
+// seals has a deadline after the backend drops it. Any failure to learn what is pending is
 // ErrUnavailable, and then fresh may or may not be.
 func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret) (PendingKey, error) {
 	created := p.now()
@@ -97,6 +98,7 @@ func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret)
 		if replaced == maxReplacements {
 			return PendingKey{}, fmt.Errorf("keep pending secret: %w: another replica seals with a key that this one lacks", ErrUnavailable)
 		}
+		mine.Outcome = ReplacedExpired
 		if unreadable != nil {
 			mine.Outcome = ReplacedUnreadable
 		}

@@ -1,42 +1,36 @@
 package store_test
 
 import (
-	"fmt"
-	"log/slog"
+	"context"
+	"errors"
+	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
 )
 
-func newRedis(t *testing.T, server *storetest.RedisServer) *store.Redis {
+func newRedis(t *testing.T, url string) *store.Redis {
 	t.Helper()
-	var url store.RedisURL
-	if err := url.UnmarshalText([]byte(server.URL)); err != nil {
+	var parsed store.RedisURL
+	if err := parsed.UnmarshalText([]byte(url)); err != nil {
 		t.Fatal(err)
 	}
-	backend := store.NewRedis(url)
+	backend := store.NewRedis(parsed)
 	t.Cleanup(func() { backend.Close() })
 	return backend
-}
-
-func TestRedisContract(t *testing.T) {
-	server := storetest.StartRedis(t)
-	storetest.Run(t, func(t *testing.T) store.Backend {
-		if err := server.Client.FlushAll(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
-		return newRedis(t, server)
-	})
 }
 
 func TestRedisHoldsOneKeyPerAccountWithADeadline(t *testing.T) {
 	server := storetest.StartRedis(t)
 	keyring := storetest.NewKeyring(t, storetest.NewSealKey("k1"))
-	pending := store.NewPending(newRedis(t, server), keyring, 10*time.Minute, time.Now)
+	pending := store.NewPending(newRedis(t, server.URL), keyring, 10*time.Minute, time.Now)
 	for range 2 {
 		if _, err := pending.GetOrCreate(t.Context(), "ada", storetest.NewSecret()); err != nil {
 			t.Fatal(err)
@@ -57,20 +51,144 @@ func TestRedisHoldsOneKeyPerAccountWithADeadline(t *testing.T) {
 }
 
 func TestRedisURLDoesNotShowItself(t *testing.T) {
-	for _, text := range []string{"", "http://user:hunter2@host", "redis://:hunter2@host:port/x", "\x7f:hunter2"} {
-		err := new(store.RedisURL).UnmarshalText([]byte(text))
-		if err == nil || err.Error() != "want redis://, rediss:// or unix://, as go-redis reads them" {
-			t.Errorf("URL %q: %v", text, err)
+	const scheme = "must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
+	const parameter = "may have only the parameters addr, client_name, conn_max_idle_time, conn_max_lifetime, db, " +
+		"master_name, min_idle_conns, password, pool_size, protocol, username, tls_ca_file, tls_cert_file and tls_key_file"
+	for text, want := range map[string]string{
+		"": scheme, "http://user:hunter2@host": scheme, "redis://:hunter2@host:port/x": scheme, "\x7f:hunter2": scheme, "cluster://hunter2": scheme,
+		// What would break a promise, or make go-redis panic.
+		"redis://h?read_timeout=hunter2": parameter, "redis://h?max_retries=3": parameter, "rediss://h?skip_verify=true": parameter,
+		"redis+cluster://h?read_only=true": parameter, "redis://h?master_name=m&route_by_latency=true": parameter, "redis://h?hunter2=1": parameter,
+		"redis://h?tls_ca_file=hunter2":                         "has TLS parameters, but a scheme without TLS",
+		"rediss://h?tls_ca_file=/dev/null":                      "tls_ca_file cannot be read as PEM certificates",
+		"rediss://h?tls_cert_file=hunter2&tls_key_file=hunter2": "tls_cert_file and tls_key_file cannot be read as a PEM certificate and its key",
+	} {
+		if err := new(store.RedisURL).UnmarshalText([]byte(text)); err == nil || err.Error() != want {
+			t.Errorf("URL %q: %v; want %s", text, err, want)
 		}
 	}
-	var url store.RedisURL
-	if err := url.UnmarshalText([]byte("redis://user:hunter2@host:1")); err != nil {
+}
+
+// TestRedisURLSaysWhichRedisButNotHowLongToWait reads the options that the client ends
+// up with, on each topology.
+func TestRedisURLSaysWhichRedisButNotHowLongToWait(t *testing.T) {
+	type limits struct {
+		Pool, Dial, Write, Read                        time.Duration
+		PoolSize, MaxRetries, DialerRetries            int
+		ContextTimeout, DisableIdentity, NoMaintenance bool
+	}
+	want := limits{
+		Pool: 500 * time.Millisecond, Dial: 500 * time.Millisecond, Write: 500 * time.Millisecond, Read: 500 * time.Millisecond,
+		PoolSize: 32, MaxRetries: 0, DialerRetries: 1, ContextTimeout: true, DisableIdentity: true, NoMaintenance: true,
+	}
+	type address struct {
+		Network, Addr, Username, Password, TLSName string
+		DB                                         int
+	}
+	for url, wantAddress := range map[string]address{
+		"redis://host":                              {Network: "tcp", Addr: "host:6379"},
+		"rediss://ada:pw@host:1/2":                  {Network: "tcp", Addr: "host:1", Username: "ada", Password: "pw", TLSName: "host", DB: 2},
+		"unix:///run/redis.sock?db=3":               {Network: "unix", Addr: "/run/redis.sock", DB: 3},
+		"rediss://s:1/4?master_name=m&username=ada": {Network: "tcp", Addr: "FailoverClient", Username: "ada", DB: 4},
+	} {
+		o := newRedis(t, url).Client().(*redis.Client).Options()
+		got := limits{
+			o.PoolTimeout, o.DialTimeout, o.WriteTimeout, o.ReadTimeout, o.PoolSize, o.MaxRetries, o.DialerRetries,
+			o.ContextTimeoutEnabled, o.DisableIdentity, o.MaintNotificationsConfig.Mode == maintnotifications.ModeDisabled,
+		}
+		gotAddress := address{Network: o.Network, Addr: o.Addr, Username: o.Username, Password: o.Password, DB: o.DB}
+		if o.TLSConfig != nil {
+			gotAddress.TLSName = o.TLSConfig.ServerName
+		}
+		if diff := cmp.Diff(want, got) + cmp.Diff(wantAddress, gotAddress); diff != "" {
+			t.Errorf("client for %s (-want +got):\n%s", url, diff)
+		}
+	}
+	o := newRedis(t, "rediss+cluster://ada:pw@a:1?addr=b:2&pool_size=7").Client().(*redis.ClusterClient).Options()
+	got := limits{
+		o.PoolTimeout, o.DialTimeout, o.WriteTimeout, o.ReadTimeout, o.PoolSize, o.MaxRetries, o.DialerRetries,
+		o.ContextTimeoutEnabled, o.DisableIdentity, o.MaintNotificationsConfig.Mode == maintnotifications.ModeDisabled,
+	}
+	want.PoolSize = 7
+	// A cluster's client keeps -1 and hands it to the client of each node.
+	want.MaxRetries = -1
+	if diff := cmp.Diff(want, got) + cmp.Diff([]string{"a:1", "b:2"}, o.Addrs); diff != "" {
+		t.Errorf("cluster client (-want +got):\n%s", diff)
+	}
+	if o.ClusterStateReloadInterval != time.Second || o.ReadOnly || o.RouteByLatency || o.RouteRandomly || o.TLSConfig.ServerName != "" {
+		t.Errorf("cluster client: %+v", o)
+	}
+}
+
+// logger takes what go-redis would print on standard error.
+type logger struct{ t *testing.T }
+
+func (l logger) Printf(_ context.Context, format string, args ...any) {
+	l.t.Errorf("go-redis printed: "+format, args...)
+}
+
+func TestUnreachableRedisIsUnavailableAndPrintsNothing(t *testing.T) {
+	redis.SetLogger(logger{t})
+	backend := newRedis(t, "unix://"+filepath.Join(t.TempDir(), "none"))
+	for name, call := range storetest.Methods(backend) {
+		if err := call(t.Context()); !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s = %v; want ErrUnavailable", name, err)
+		}
+	}
+	// go-redis has something to say about this one, wherever Redis is.
+	backend.Client().Set(t.Context(), "k", "v", time.Nanosecond)
+}
+
+func TestDeadlineEndsACallOfARedisThatHangs(t *testing.T) {
+	server := storetest.StartRedis(t)
+	backend := newRedis(t, server.URL)
+	// Out of the way, so that nothing but the deadline can be what ends a call.
+	const farAway = 10 * time.Second
+	backend.Client().(*redis.Client).Options().ReadTimeout = farAway
+	if err := backend.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var out strings.Builder
-	fmt.Fprintf(&out, "%v %+v %#v %s %v %+v", url, url, url, url, &url, struct{ URL *store.RedisURL }{&url})
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "url", url, "pointer", &url)
-	if strings.Contains(out.String(), "hunter2") {
-		t.Error("the password was printed")
+	server.Stop(t)
+	// The first call has a connection, the others have to make one.
+	for name, call := range storetest.Methods(backend) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		if err := call(ctx); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s = %v; want ErrUnavailable", name, err)
+		}
+		if time.Since(start) >= farAway {
+			t.Fatalf("%s did not heed the deadline", name)
+		}
+	}
+}
+
+func TestWhatSomebodyElseWroteIsReplacedByOneSecretWithADeadline(t *testing.T) {
+	server := storetest.StartRedis(t)
+	backend := newRedis(t, server.URL)
+	keyring := storetest.NewKeyring(t, storetest.NewSealKey("k1"))
+	replicas := []*store.Pending{
+		store.NewPending(backend, keyring, 10*time.Minute, time.Now),
+		store.NewPending(backend, keyring, 10*time.Minute, time.Now),
+	}
+	if _, err := replicas[0].GetOrCreate(t.Context(), "ada", storetest.NewSecret()); err != nil {
+		t.Fatal(err)
+	}
+	key := server.Client.RandomKey(t.Context()).Val()
+	for name, plant := range map[string]func(context.Context) error{
+		"a string": func(ctx context.Context) error { return server.Client.Set(ctx, key, "x", 0).Err() },
+		"nothing":  func(ctx context.Context) error { return server.Client.Set(ctx, key, "", 0).Err() },
+		"a list":   func(ctx context.Context) error { return server.Client.RPush(ctx, key, "x").Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := errors.Join(server.Client.Del(t.Context(), key).Err(), plant(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			storetest.WantOneSecret(t, replicas, store.ReplacedUnreadable)
+			left, err := server.Client.PTTL(t.Context(), key).Result()
+			if err != nil || left <= 0 || left > 10*time.Minute {
+				t.Errorf("PTTL = %v, %v; want within (0, 10m]", left, err)
+			}
+		})
 	}
 }

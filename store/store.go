@@ -8,7 +8,11 @@
 // keys, sealing, deadlines. What a reader of the backend sees is digests for
 // keys, sealed bytes for secrets, and never an API key.
 //
-// Nothing here logs. Errors are ErrNotFound, or wrap ErrUnavailable.
+// Sealing protects the secrets against whoever reads the backend. Whoever may write
+// to it can still make an API key of their own: its record is not sealed.
+//
+// Nothing here logs. Errors wrap ErrNotFound or ErrUnavailable, unless they are about
+// an argument.
 package store
 
 import (
@@ -32,15 +36,17 @@ var ErrUnavailable = errors.New("store unavailable")
 // storetest.Run.
 //
 // Implementations MUST be safe for concurrent use by any number of goroutines
-// and, where the backend is shared, of processes. A method MUST return promptly
-// once its context is done. Every error that is not ErrNotFound MUST wrap
+// and, where the backend is shared, of processes. A method MUST return by its
+// context's deadline; once its context is cancelled, at once if it has not begun and
+// else within 500 ms. Every error that is not ErrNotFound MUST wrap
 // ErrUnavailable. An entry MUST NOT be visible past its ttl. Values are never
 // modified after they were passed in or returned.
 type Backend interface {
 	// PutIfAbsent keeps value under key for ttl unless a live value is there
 	// already, in one atomic step, so of any number of concurrent callers
 	// exactly one wins and the deadline is set once. It returns the value that
-	// was there, or nil if value is there now.
+	// was there, or nil if value is there now. What is there but is no value,
+	// because somebody else wrote it, is returned as an empty one.
 	PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) (existing []byte, err error)
 
 	// Replace keeps value under key for ttl if old, byte for byte, or nothing

@@ -60,8 +60,8 @@ func (o *Operations) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyR
 	if err != nil {
 		return nil, fmt.Errorf("generate TOTP key: %w", err)
 	}
-	if key.Outcome == store.ReplacedUnreadable {
-		o.log.WarnContext(ctx, "pending secret was unreadable and has been replaced")
+	if key.Outcome == store.ReplacedUnreadable || key.Outcome == store.ReplacedExpired {
+		o.log.WarnContext(ctx, "pending secret has been replaced", "outcome", string(key.Outcome))
 	}
 	var response totpKeyResponse
 	response.Body.Data = gen.TOTPKey{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os/exec"
 	"strconv"
@@ -26,21 +27,36 @@ type RedisServer struct {
 	process *exec.Cmd
 }
 
-// StartRedis starts a redis-server on a free port, with args after the usual
-// ones, and waits until it accepts connections. Without a redis-server on PATH
-// the test fails.
+// StartRedis starts a redis-server on a free port, with args after the usual ones, and
+// waits until it accepts connections. Without a redis-server on PATH the test fails.
 func StartRedis(t testing.TB, args ...string) *RedisServer {
+	t.Helper()
+	var port int
+	process := start(t, "Ready to accept connections", func() []string {
+		port = FreePort(t)
+		return append([]string{
+			"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", t.TempDir(),
+			"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction",
+			"--rdbcompression", "no", // so that Dump shows values as they are
+		}, args...)
+	})
+	return newRedisServer(t, process, port)
+}
+
+// start starts redis-server and waits until it has said ready. Another process may take
+// a port between our looking for a free one and redis-server's binding it, hence the
+// attempts, each with arguments of its own.
+func start(t testing.TB, ready string, arguments func() []string) *exec.Cmd {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatal("redis-server is not on PATH: run the tests with `make test`, or `apt-get install redis-server`")
 	}
-	// Another process may take the port between our looking for a free one and
-	// redis-server's binding it, hence the attempts.
 	for range 5 {
-		server, err := startRedis(t, path, freePort(t), args)
+		process := exec.Command(path, arguments()...)
+		err := startAndWait(process, ready)
 		if err == nil {
-			return server
+			return process
 		}
 		t.Log(err)
 	}
@@ -48,31 +64,28 @@ func StartRedis(t testing.TB, args ...string) *RedisServer {
 	return nil
 }
 
-func startRedis(t testing.TB, path string, port int, args []string) (*RedisServer, error) {
-	t.Helper()
-	process := exec.Command(path, append([]string{
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", t.TempDir(),
-		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction",
-		"--rdbcompression", "no", // so that Dump shows values as they are
-	}, args...)...)
+func startAndWait(process *exec.Cmd, ready string) error {
 	stdout, err := process.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := process.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	var said strings.Builder
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		fmt.Fprintln(&said, lines.Text())
-		if strings.Contains(lines.Text(), "Ready to accept connections") {
-			return newRedisServer(t, process, port), nil
+		if strings.Contains(lines.Text(), ready) {
+			// A full pipe would stop it. The copying ends when it does.
+			go func() { _, _ = io.Copy(io.Discard, stdout) }()
+			return nil
 		}
 	}
-	return nil, errors.Join(fmt.Errorf("redis-server ended: %s", said.String()), process.Wait())
+	return errors.Join(fmt.Errorf("redis-server ended: %s", said.String()), process.Wait())
 }
 
 func newRedisServer(t testing.TB, process *exec.Cmd, port int) *RedisServer {
+	t.Helper()
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	server := &RedisServer{
 		Addr:    addr,
@@ -151,7 +164,8 @@ func (s *RedisServer) Dump(t testing.TB) map[string]string {
 	return dump
 }
 
-func freePort(t testing.TB) int {
+// FreePort returns a port on loopback that was free a moment ago.
+func FreePort(t testing.TB) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,6 @@
+package store
+
+import "github.com/redis/go-redis/v9"
+
+// Client is for tests of what no method of Redis shows: limits and hooks.
+func (r *Redis) Client() redis.UniversalClient { return r.client }

@@ -1,0 +1,71 @@
+package store
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"testing"
+	"time"
+)
+
+// newTwinKeyring returns a keyring with one key under two ids of the same length.
+func newTwinKeyring(t *testing.T) *Keyring {
+	t.Helper()
+	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), sealKeySize))
+	keyring := new(Keyring)
+	if err := keyring.UnmarshalText([]byte("k1:" + key + ",k2:" + key)); err != nil {
+		t.Fatal(err)
+	}
+	return keyring
+}
+
+func TestSealedValueOpensOnlyForItsPurposeAndOwner(t *testing.T) {
+	type binding struct{ purpose, owner string }
+	keyring := newTwinKeyring(t)
+	for _, c := range []struct{ sealed, opened binding }{
+		{binding{"pending", "ada"}, binding{"other", "ada"}},
+		{binding{"pending", "ada"}, binding{"pending", "bob"}},
+		{binding{"pending", "ada"}, binding{"pending", ""}},
+		{binding{"pending", "ada"}, binding{"ada", "pending"}},
+		// These two are the same bytes if the parts are only put together.
+		{binding{"a", "bc"}, binding{"ab", "c"}},
+	} {
+		value := keyring.seal(c.sealed.purpose, c.sealed.owner, []byte("plain"))
+		if got, err := keyring.open(c.opened.purpose, c.opened.owner, value); !errors.Is(err, errUnreadable) {
+			t.Errorf("sealed for %+v, opened for %+v = %q, %v; want errUnreadable", c.sealed, c.opened, got, err)
+		}
+		if got, err := keyring.open(c.sealed.purpose, c.sealed.owner, value); string(got) != "plain" || err != nil {
+			t.Errorf("sealed and opened for %+v = %q, %v; want plain", c.sealed, got, err)
+		}
+	}
+}
+
+func TestSealedValueOpensOnlyUnderItsOwnHeader(t *testing.T) {
+	keyring := newTwinKeyring(t)
+	renamed := keyring.seal("p", "ada", []byte("plain"))
+	renamed[3] = '2' // the same key, by its other id
+
+	// What a later version seals is not ours to guess at, even if the key fits.
+	header := []byte{sealVersion + 1, 2, 'k', '1'}
+	later := keyring.aeads["k1"].Seal(bytes.Clone(header), nil, []byte("plain"), associatedData("p", "ada", header))
+
+	for name, value := range map[string][]byte{"another key id": renamed, "a later version": later} {
+		if got, err := keyring.open("p", "ada", value); !errors.Is(err, errUnreadable) {
+			t.Errorf("open with %s = %q, %v; want errUnreadable", name, got, err)
+		}
+	}
+}
+
+func TestPendingOfAnotherSizeIsUnreadable(t *testing.T) {
+	pending := NewPending(nil, newTwinKeyring(t), time.Minute, time.Now)
+	sound := encodePending(Secret{1}, time.Now(), time.Minute)
+	for _, plaintext := range [][]byte{{}, sound[:len(sound)-1], append(bytes.Clone(sound), 0)} {
+		sealed := pending.keyring.seal(pendingPurpose, "ada", plaintext)
+		if _, err := pending.open("ada", sealed); !errors.Is(err, errUnreadable) {
+			t.Errorf("open of %d bytes = %v; want errUnreadable", len(plaintext), err)
+		}
+	}
+	if got, err := pending.open("ada", pending.keyring.seal(pendingPurpose, "ada", sound)); got.Secret != (Secret{1}) || err != nil {
+		t.Errorf("open of what was encoded: %v", err)
+	}
+}

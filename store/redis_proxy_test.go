@@ -1,0 +1,101 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"quiva.ai/mfa/store"
+	"quiva.ai/mfa/store/storetest"
+)
+
+// startProxy stands between a client and the Redis at addr. It tells before of
+// everything that the client sends before it passes that on; if before returns false,
+// the answer is lost, and the connection with it.
+func startProxy(t *testing.T, addr string, before func(sent string) bool) (url string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go proxy(client, addr, before)
+		}
+	}()
+	return "redis://" + listener.Addr().String()
+}
+
+// proxy relies on a client that awaits each answer before it goes on.
+func proxy(client net.Conn, addr string, before func(string) bool) {
+	defer client.Close()
+	server, err := net.Dial("tcp", addr)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buffer)
+		if err != nil {
+			return
+		}
+		keep := before(string(buffer[:n]))
+		if _, err := server.Write(buffer[:n]); err != nil {
+			return
+		}
+		n, err = server.Read(buffer)
+		if err != nil || !keep {
+			return
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// The second SET would find the first one's value and take it for another's.
+func TestLostReplyIsNotFollowedByASecondCommand(t *testing.T) {
+	server := storetest.StartRedis(t)
+	backend := newRedis(t, startProxy(t, server.Addr, func(sent string) bool {
+		return !strings.Contains(sent, "\r\nSET\r\n")
+	}))
+	if existing, err := backend.PutIfAbsent(t.Context(), "k", []byte("v"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("put whose reply is lost = %q, %v; want ErrUnavailable", existing, err)
+	}
+	if got := server.Calls(t)["set"]; got != 1 {
+		t.Errorf("%d SET were executed; want 1", got)
+	}
+}
+
+func TestListPassesOverWhatDisappearsMeanwhile(t *testing.T) {
+	server := storetest.StartRedis(t)
+	backend := newRedis(t, startProxy(t, server.Addr, func(sent string) bool {
+		if strings.HasSuffix(sent, "\r\nget\r\n$4\r\ngone\r\n") {
+			server.Client.Del(context.Background(), "gone")
+		}
+		return true
+	}))
+	for _, key := range []string{"gone", "here"} {
+		if _, err := backend.PutIfAbsent(t.Context(), key, []byte("v"), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := backend.List(t.Context(), "")
+	if diff := cmp.Diff(map[string][]byte{"here": []byte("v")}, got); diff != "" || err != nil {
+		t.Errorf("list: %v (-want +got):\n%s", err, diff)
+	}
+	if left := server.Calls(t)["del"]; left != 1 {
+		t.Errorf("the key was deleted %d times during the listing; want 1", left)
+	}
+}

@@ -1,0 +1,165 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"quiva.ai/mfa/store"
+)
+
+func apiKeys(t *testing.T, b store.Backend) {
+	clock := NewClock()
+	keys := store.NewAPIKeys(b, clock.Now)
+	ctx := t.Context()
+	if _, err := keys.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("find of an unknown key = %v; want ErrNotFound", err)
+	}
+	a, err := keys.Create(ctx, "key-a", "ada", "ada@example.com", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const exists = "create API key: the same key exists" // and not which
+	if _, err := keys.Create(ctx, "key-a", "eve", "eve@example.com", time.Hour); err == nil || err.Error() != exists {
+		t.Fatalf("second create of a key = %v; want %s", err, exists)
+	}
+	clock.Advance(time.Second)
+	bob, err := keys.Create(ctx, "key-b", "bob", "bob@example.com", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]store.APIKey{"key-a": a, "key-b": bob} {
+		want.LastUsed = clock.Now().UTC().Truncate(time.Hour)
+		if got, err := keys.Find(ctx, key); err != nil || !cmp.Equal(want, got) {
+			t.Fatalf("find %s = %+v, %v; want %+v", key, got, err, want)
+		}
+	}
+	a.LastUsed = clock.Now().UTC().Truncate(time.Hour)
+	bob.LastUsed = a.LastUsed
+	if got, err := keys.List(ctx); err != nil || !cmp.Equal([]store.APIKey{a, bob}, got) {
+		t.Fatalf("list = %+v, %v; want both, oldest first", got, err)
+	}
+	if !strings.HasPrefix(a.ID, "key_") { // and not a dash, which a command line takes for a flag
+		t.Fatalf("id %s; want key_ before the digest", a.ID)
+	}
+	for _, id := range []string{"", "key_", strings.TrimPrefix(a.ID, "key_"), a.ID + "x"} {
+		if err := keys.Revoke(ctx, id); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("revoke of %q = %v; want ErrNotFound", id, err)
+		}
+	}
+	if err := keys.Revoke(ctx, a.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("find of a revoked key = %v; want ErrNotFound", err)
+	}
+	if err := keys.Revoke(ctx, a.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("second revoke = %v; want ErrNotFound", err)
+	}
+	if got, err := keys.List(ctx); err != nil || !cmp.Equal([]store.APIKey{bob}, got) {
+		t.Fatalf("list after revoke = %+v, %v; want bob's", got, err)
+	}
+}
+
+// lastUse: the hour is enough to see which keys nobody needs, and costs one write an
+// hour and key.
+func lastUse(t *testing.T, b store.Backend) {
+	clock := NewClock()
+	hour := clock.Now().UTC().Truncate(time.Hour).Add(time.Hour)
+	clock.Advance(hour.Sub(clock.Now()))
+	keys := store.NewAPIKeys(b, clock.Now)
+	if _, err := keys.Create(t.Context(), "key", "ada", "ada@example.com", 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		after time.Duration
+		want  time.Time
+	}{{0, hour}, {59 * time.Minute, hour}, {time.Minute, hour.Add(time.Hour)}} {
+		clock.Advance(step.after)
+		if _, err := keys.Find(t.Context(), "key"); err != nil {
+			t.Fatal(err)
+		}
+		records, err := keys.List(t.Context())
+		if err != nil || len(records) != 1 || !records[0].LastUsed.Equal(step.want) {
+			t.Fatalf("list = %+v, %v; want last use at %v", records, err, step.want)
+		}
+	}
+	clock.Advance(time.Hour)
+	if got, err := store.NewAPIKeys(readOnly{b}, clock.Now).Find(t.Context(), "key"); got.Account != "ada" || err != nil {
+		t.Fatalf("find when the use cannot be noted = %+v, %v; want ada's key", got, err)
+	}
+	if _, err := store.NewAPIKeys(revokedMeanwhile{b}, clock.Now).Find(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("find of a key that is revoked meanwhile = %v; want ErrNotFound", err)
+	}
+	if left := mustList(t, b); len(left) != 0 {
+		t.Fatal("noting the use brought a revoked key back")
+	}
+}
+
+// readOnly lets nothing be noted.
+type readOnly struct{ store.Backend }
+
+func (readOnly) Update(context.Context, string, []byte) error { return store.ErrUnavailable }
+
+// revokedMeanwhile deletes what was just read.
+type revokedMeanwhile struct{ store.Backend }
+
+func (r revokedMeanwhile) Get(ctx context.Context, key string) ([]byte, error) {
+	value, err := r.Backend.Get(ctx, key)
+	return value, errors.Join(err, r.Delete(ctx, key))
+}
+
+// damagedAPIKey: whether the key is valid is unknown, so it is neither accepted nor
+// called unknown; and those beside it stay in view.
+func damagedAPIKey(t *testing.T, b store.Backend) {
+	ctx := t.Context()
+	keys := store.NewAPIKeys(b, time.Now)
+	bob, err := keys.Create(ctx, "key-b", "bob", "bob@example.com", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := onlyKey(t, b)
+	sound, err := keys.Create(ctx, "key-a", "ada", "ada@example.com", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range []string{"", "garbage", `{}`, `{"account":"bob"}`, `{"expires":"2999-01-01T00:00:00Z"}`} {
+		if err := b.Update(ctx, name, []byte(record)); err != nil {
+			t.Fatal(err)
+		}
+		// The errors are compared as a whole: they have nothing of the record.
+		want := "find API key: damaged record: store unavailable"
+		if _, err := keys.Find(ctx, "key-b"); !errors.Is(err, store.ErrUnavailable) || err.Error() != want {
+			t.Errorf("find with the record %q = %v; want %s", record, err, want)
+		}
+		want = "list API keys: " + bob.ID + ": damaged record: store unavailable"
+		got, err := keys.List(ctx)
+		if !errors.Is(err, store.ErrUnavailable) || err.Error() != want || !cmp.Equal([]store.APIKey{sound}, got) {
+			t.Errorf("list with the record %q = %+v, %v; want ada's key and %s", record, got, err, want)
+		}
+	}
+}
+
+func expiredAPIKey(t *testing.T, b store.Backend) {
+	clock := NewClock()
+	keys := store.NewAPIKeys(b, clock.Now)
+	created, err := keys.Create(t.Context(), "key", "ada", "ada@example.com", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(created.Expires.Sub(clock.Now())) // the backend, on real time, still has it
+	if _, err := keys.Find(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("find at the expiry = %v; want ErrNotFound", err)
+	}
+	if got, err := keys.List(t.Context()); len(got) != 0 || err != nil {
+		t.Fatalf("list at the expiry = %v, %v; want nothing", got, err)
+	}
+	if _, err := keys.Create(t.Context(), "short", "ada", "ada@example.com", 50*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, func() bool { return len(mustList(t, b)) == 1 })
+}

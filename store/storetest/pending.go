@@ -1,0 +1,177 @@
+package storetest
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"quiva.ai/mfa/store"
+)
+
+// WantOneSecret calls 100 times at once for one account, each time with another secret,
+// and checks that all get the same one with the same deadline: exactly one as the
+// outcome first, everybody else as Reused. It returns what all got.
+func WantOneSecret(t *testing.T, replicas []*store.Pending, first store.Outcome) store.PendingKey {
+	t.Helper()
+	answers := make([]store.PendingKey, 100)
+	failures := make([]error, len(answers))
+	start := make(chan struct{})
+	var callers sync.WaitGroup
+	for i := range answers {
+		callers.Go(func() {
+			<-start
+			answers[i], failures[i] = replicas[i%len(replicas)].GetOrCreate(t.Context(), "ada", NewSecret())
+		})
+	}
+	close(start)
+	callers.Wait()
+	if err := errors.Join(failures...); err != nil {
+		t.Fatal(err)
+	}
+	outcomes := map[store.Outcome]int{}
+	for _, answer := range answers {
+		outcomes[answer.Outcome]++
+		if answer.Secret != answers[0].Secret || !answer.Deadline.Equal(answers[0].Deadline) {
+			t.Fatal("two callers got different keys")
+		}
+	}
+	want := map[store.Outcome]int{first: 1, store.Reused: len(answers) - 1}
+	if diff := cmp.Diff(want, outcomes); diff != "" {
+		t.Fatalf("outcomes (-want +got):\n%s", diff)
+	}
+	return answers[0]
+}
+
+func oneSecret(t *testing.T, b store.Backend) {
+	keyring := NewKeyring(t, NewSealKey("k1"))
+	replicas := []*store.Pending{
+		store.NewPending(b, keyring, time.Minute, time.Now),
+		store.NewPending(b, keyring, time.Minute, time.Now),
+	}
+	WantOneSecret(t, replicas, store.Created)
+}
+
+func absoluteDeadline(t *testing.T, b store.Backend) {
+	clock := NewClock()
+	keyring := NewKeyring(t, NewSealKey("k1"))
+	pending := store.NewPending(b, keyring, 10*time.Minute, clock.Now)
+	first := mustGetOrCreate(t, pending, "ada", NewSecret())
+	if left := first.Deadline.Sub(clock.Now()); left > 10*time.Minute || left <= 10*time.Minute-time.Millisecond {
+		t.Fatalf("time left after creation = %v; want 10m, less than 1 ms short", left)
+	}
+	clock.Advance(10*time.Minute - 2*time.Millisecond)
+	want := first
+	want.Outcome = store.Reused
+	if again := mustGetOrCreate(t, pending, "ada", NewSecret()); again != want {
+		t.Fatalf("second call just before the deadline = %+v; want %+v", again, want)
+	}
+	// A changed setting does not move the deadline of what is pending.
+	longer := store.NewPending(b, keyring, time.Hour, clock.Now)
+	if again := mustGetOrCreate(t, longer, "ada", NewSecret()); again != want {
+		t.Fatalf("call with a longer ttl = %+v; want %+v", again, want)
+	}
+}
+
+func isolation(t *testing.T, b store.Backend) {
+	pending := store.NewPending(b, NewKeyring(t, NewSealKey("k1")), time.Minute, time.Now)
+	ada := mustGetOrCreate(t, pending, "ada", NewSecret())
+	adaKey := onlyKey(t, b)
+	bobSecret := NewSecret()
+	bob := mustGetOrCreate(t, pending, "bob", bobSecret)
+	if bob.Secret != bobSecret || bob.Outcome != store.Created {
+		t.Fatal("bob did not get a secret of his own")
+	}
+	// Even somebody who may write to the backend cannot move a secret over.
+	entries := mustList(t, b)
+	sealedForAda := entries[adaKey]
+	delete(entries, adaKey)
+	bobKey := slices.Collect(maps.Keys(entries))[0]
+	if _, err := b.Replace(t.Context(), bobKey, entries[bobKey], sealedForAda, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	got := mustGetOrCreate(t, pending, "bob", bobSecret)
+	if got.Secret == ada.Secret || got.Outcome != store.ReplacedUnreadable {
+		t.Fatalf("bob after ada's value was copied to his key: outcome %s, ada's secret %t",
+			got.Outcome, got.Secret == ada.Secret)
+	}
+}
+
+func expiredSecret(t *testing.T, b store.Backend) {
+	clock := NewClock()
+	pending := store.NewPending(b, NewKeyring(t, NewSealKey("k1")), time.Minute, clock.Now)
+	first := mustGetOrCreate(t, pending, "ada", NewSecret())
+	clock.Advance(first.Deadline.Sub(clock.Now())) // the backend, on real time, still has it
+	fresh := NewSecret()
+	second := mustGetOrCreate(t, pending, "ada", fresh)
+	if second.Secret != fresh || second.Outcome != store.ReplacedExpired || !second.Deadline.After(first.Deadline) {
+		t.Fatalf("call at the deadline: outcome %s, old secret %t; want a new one",
+			second.Outcome, second.Secret == first.Secret)
+	}
+}
+
+func unreadableSecret(t *testing.T, b store.Backend) {
+	retired := store.NewPending(b, NewKeyring(t, NewSealKey("k1")), time.Minute, time.Now)
+	lost := mustGetOrCreate(t, retired, "ada", NewSecret())
+	// Two replicas; one key with the id of the retired key, as after a mistake.
+	keyring := NewKeyring(t, NewSealKey("k2")+","+NewSealKey("k1"))
+	replicas := []*store.Pending{
+		store.NewPending(b, keyring, time.Minute, time.Now),
+		store.NewPending(b, keyring, time.Minute, time.Now),
+	}
+	if WantOneSecret(t, replicas, store.ReplacedUnreadable).Secret == lost.Secret {
+		t.Fatal("the unreadable secret was returned")
+	}
+}
+
+func damagedSecret(t *testing.T, b store.Backend) {
+	pending := store.NewPending(b, NewKeyring(t, NewSealKey("k1")), time.Minute, time.Now)
+	mustGetOrCreate(t, pending, "ada", NewSecret())
+	key := onlyKey(t, b)
+	sound := mustList(t, b)[key]
+	damaged := [][]byte{{}, []byte("x"), sound[:len(sound)-1], append(bytes.Clone(sound), 0), {1, 255, 0}}
+	for i := range sound { // every part: version, key id, nonce, ciphertext, tag
+		flipped := bytes.Clone(sound)
+		flipped[i] ^= 1
+		damaged = append(damaged, flipped)
+	}
+	for _, value := range damaged {
+		current := mustList(t, b)[key]
+		if _, err := b.Replace(t.Context(), key, current, value, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		fresh := NewSecret()
+		got := mustGetOrCreate(t, pending, "ada", fresh)
+		if got.Secret != fresh || got.Outcome != store.ReplacedUnreadable {
+			t.Fatalf("after damage to %x: outcome %s", value, got.Outcome)
+		}
+	}
+}
+
+func rotation(t *testing.T, b store.Backend) {
+	oldKey, newKey := NewSealKey("k1"), NewSealKey("k2")
+	before := store.NewPending(b, NewKeyring(t, oldKey), time.Minute, time.Now)
+	after := store.NewPending(b, NewKeyring(t, newKey+","+oldKey), time.Minute, time.Now)
+	first := mustGetOrCreate(t, before, "ada", NewSecret())
+	if got := mustGetOrCreate(t, after, "ada", NewSecret()); got.Secret != first.Secret {
+		t.Fatal("the rotated keyring did not open what the old one sealed")
+	}
+	sealedNew := mustGetOrCreate(t, after, "bob", NewSecret())
+	if got := mustGetOrCreate(t, before, "bob", NewSecret()); got.Secret == sealedNew.Secret {
+		t.Fatal("the new keyring sealed with the old key")
+	}
+}
+
+func mustGetOrCreate(t *testing.T, p *store.Pending, account string, fresh store.Secret) store.PendingKey {
+	t.Helper()
+	key, err := p.GetOrCreate(t.Context(), account, fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
