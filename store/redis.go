@@ -139,6 +139,9 @@ func scan(ctx context.Context, server redis.Cmdable, prefix string, found map[st
 		if errors.Is(err, redis.Nil) {
 			continue // it has expired since
 		}
+		if redis.HasErrorPrefix(err, "WRONGTYPE") {
+			value, err = []byte{}, nil
+		}
 		if err != nil {
 			return unavailable(err)
 		}

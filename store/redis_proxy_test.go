@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,17 +65,36 @@ func proxy(client net.Conn, addr string, before func(string) bool) {
 	}
 }
 
-// The second SET would find the first one's value and take it for another's.
+// The second SET would find the first one's value and take it for another's. A client
+// of a cluster has a loop of its own for it.
 func TestLostReplyIsNotFollowedByASecondCommand(t *testing.T) {
-	server := storetest.StartRedis(t)
-	backend := newRedis(t, startProxy(t, server.Addr, func(sent string) bool {
-		return !strings.Contains(sent, "\r\nSET\r\n")
-	}))
-	if existing, err := backend.PutIfAbsent(t.Context(), "k", []byte("v"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("put whose reply is lost = %q, %v; want ErrUnavailable", existing, err)
+	single := storetest.StartRedis(t)
+	node := storetest.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(storetest.FreePort(t)))
+	loseReplies := func(sent string) bool { return !strings.Contains(sent, "\r\nSET\r\n") }
+	singleURL, nodeURL := startProxy(t, single.Addr, loseReplies), startProxy(t, node.Addr, loseReplies)
+	// Clients find a node of a cluster where it says that it is.
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(nodeURL, "redis://"))
+	if err := errors.Join(err,
+		node.Client.ConfigSet(t.Context(), "cluster-announce-ip", host).Err(),
+		node.Client.ConfigSet(t.Context(), "cluster-announce-port", port).Err(),
+		node.Client.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(),
+	); err != nil {
+		t.Fatal(err)
 	}
-	if got := server.Calls(t)["set"]; got != 1 {
-		t.Errorf("%d SET were executed; want 1", got)
+	storetest.Eventually(t, func() bool {
+		return strings.Contains(node.Client.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
+	})
+	for url, server := range map[string]*storetest.RedisServer{
+		singleURL: single,
+		strings.Replace(nodeURL, "redis://", "redis+cluster://", 1): node,
+	} {
+		backend := newRedis(t, url)
+		if existing, err := backend.PutIfAbsent(t.Context(), "k", []byte("v"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: put whose reply is lost = %q, %v; want ErrUnavailable", url, existing, err)
+		}
+		if got := server.Calls(t)["set"]; got != 1 {
+			t.Errorf("%s: %d SET were executed; want 1", url, got)
+		}
 	}
 }
 

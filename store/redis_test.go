@@ -163,6 +163,17 @@ func TestDeadlineEndsACallOfARedisThatHangs(t *testing.T) {
 	}
 }
 
+func TestListHasWhatSomebodyElseWroteAsAnEmptyValue(t *testing.T) {
+	server := storetest.StartRedis(t)
+	if err := server.Client.RPush(t.Context(), "mfa:apikey:list", "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := newRedis(t, server.URL).List(t.Context(), "mfa:apikey:")
+	if diff := cmp.Diff(map[string][]byte{"mfa:apikey:list": {}}, got); diff != "" || err != nil {
+		t.Errorf("list: %v (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestWhatSomebodyElseWroteIsReplacedByOneSecretWithADeadline(t *testing.T) {
 	server := storetest.StartRedis(t)
 	backend := newRedis(t, server.URL)

@@ -69,7 +69,8 @@ type Backend interface {
 
 	// List returns the live entries whose key begins with prefix. Entries
 	// written or deleted meanwhile may or may not be among them. It walks the
-	// whole backend: for administration, not for requests.
+	// whole backend: for administration, not for requests. What is there but is no
+	// value is listed as an empty one.
 	List(ctx context.Context, prefix string) (map[string][]byte, error)
 
 	// Ping tells whether the backend answers.
