@@ -133,8 +133,10 @@ func (s *KeySet) Run(ctx context.Context) {
 	}
 }
 
-// refresh loads the set and lets those go who wait for it.
+// refresh loads the set and lets those go who have asked for it. Who asks while it is
+// under way may need a newer set than this one will be, and gets the next.
 func (s *KeySet) refresh(ctx context.Context) {
+	asked := s.begin()
 	keys, err := s.load(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -146,17 +148,23 @@ func (s *KeySet) refresh(ctx context.Context) {
 		}
 		s.keys.Store(&keys)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.asked != nil {
-		close(s.asked)
+	if asked != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		close(asked)
 		s.asked = nil
 	}
-	// What was asked for meanwhile has been done.
+}
+
+// begin returns the channel of those whom this refresh is for.
+func (s *KeySet) begin() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	select {
-	case <-s.wanted:
+	case <-s.wanted: // Run may have been woken by its timer instead
 	default:
 	}
+	return s.asked
 }
 
 func (s *KeySet) load(ctx context.Context) ([]verificationKey, error) {

@@ -12,6 +12,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -198,8 +203,7 @@ func TestUnknownKeysAskForOneRefreshIn30Seconds(t *testing.T) {
 		t.Fatal("two that ask at the same time do not wait for the same refresh")
 	}
 	end := func() { // as refresh does, without reading the file
-		<-set.wanted
-		close(set.asked)
+		close(set.begin())
 		set.asked = nil
 	}
 	end()
@@ -214,7 +218,41 @@ func TestUnknownKeysAskForOneRefreshIn30Seconds(t *testing.T) {
 	end()
 }
 
-func benchKey(b *testing.B, method jwt.SigningMethod) (private, public any) {
+// A refresh that began before a key was published does not end the wait for that key.
+func TestAKeyThatIsPublishedDuringARefreshIsFound(t *testing.T) {
+	_, public := benchKey(t, jwt.SigningMethodEdDSA)
+	published := `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"new","x":"` + base64.RawURLEncoding.EncodeToString(public.(ed25519.PublicKey)) + `"}]}`
+	asked, first := make(chan struct{}), make(chan struct{}, 1)
+	first <- struct{}{}
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case <-first: // this answer was old before the token came
+			<-asked
+			fmt.Fprint(w, `{"keys":[]}`)
+		default:
+			fmt.Fprint(w, published)
+		}
+	}))
+	defer issuer.Close()
+	set := NewKeySet(KeySetLocation{url: issuer.URL}, time.Hour, time.Now, slog.New(slog.DiscardHandler))
+	set.keys.Store(&[]verificationKey{})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { set.Run(ctx); close(ended) }()
+	for len(first) > 0 { // until the first answer is under way
+		runtime.Gosched()
+	}
+	wait := set.ask()
+	close(asked)
+	<-wait
+	if _, ok := set.lookUp("new", "EdDSA"); !ok {
+		t.Error("the wait ended with the set of before")
+	}
+	stop()
+	<-ended
+}
+
+func benchKey(b testing.TB, method jwt.SigningMethod) (private, public any) {
 	b.Helper()
 	switch method {
 	case jwt.SigningMethodHS256:
