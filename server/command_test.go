@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
 )
@@ -180,6 +182,12 @@ func TestDevPrintsCallsThatWork(t *testing.T) {
 			s := startService(t, environ, "--dev")
 			storetest.Eventually(t, func() bool { return len(curlLine.FindAllString(s.stdout.String(), -1)) == 2 })
 			var secrets []string
+			for _, token := range regexp.MustCompile(`Bearer (\S+)'`).FindAllStringSubmatch(s.stdout.String(), -1) {
+				var claims jwt.RegisteredClaims
+				if _, _, err := jwt.NewParser().ParseUnverified(token[1], &claims); err != nil || claims.ExpiresAt.Sub(claims.IssuedAt.Time) != 24*time.Hour {
+					t.Errorf("the development token: %v, %+v; want 24 h", err, claims)
+				}
+			}
 			for _, record := range devKeys(t, redis) {
 				if lifetime := record.Expires.Sub(record.Created); lifetime != 24*time.Hour {
 					t.Errorf("the development key lives for %v", lifetime)

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -89,7 +88,7 @@ func devURL(address net.Addr) string {
 	if err != nil {
 		return "http://" + address.String()
 	}
-	if ip := net.ParseIP(strings.Trim(host, "[]")); ip == nil || ip.IsUnspecified() {
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
 	return "http://" + net.JoinHostPort(host, port)

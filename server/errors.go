@@ -57,13 +57,17 @@ func answerError(err error, c echo.Context) {
 	}
 	a := answerFor(err)
 	header := c.Response().Header()
+	if c.Request().Body != http.NoBody {
+		// The body was not read. To use the connection again, net/http would await it
+		// before it sends the answer, from strangers too.
+		header.Set(echo.HeaderConnection, "close")
+	}
 	switch a.status {
 	case http.StatusUnauthorized:
 		refusal, _ := errors.AsType[*auth.Refusal](err)
 		header.Set(echo.HeaderWWWAuthenticate, refusal.Challenge())
 	case http.StatusRequestEntityTooLarge:
-		// The rest of the body is not read, so the connection cannot be used again.
-		header.Set(echo.HeaderConnection, "close")
+		header.Set(echo.HeaderConnection, "close") // the rest of the body is not read
 	case http.StatusServiceUnavailable:
 		header.Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter))
 	}

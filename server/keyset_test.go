@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -210,6 +211,7 @@ func TestKeysOfASetThatVerifyNothing(t *testing.T) {
 	rs := newIssuerKey(t, "k", jwt.SigningMethodRS256)
 	es := newIssuerKey(t, "k", jwt.SigningMethodES256)
 	ps := issuerKey{"k", jwt.SigningMethodPS256, rs.private}
+	decoy := newIssuerKey(t, "decoy", jwt.SigningMethodEdDSA).member(t, nil)
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
@@ -237,10 +239,13 @@ func TestKeysOfASetThatVerifyNothing(t *testing.T) {
 		{"unknown type", []map[string]any{rs.member(t, map[string]any{"kty": "LATTICE"})}, rs, auth.TokenKeyUnknown},
 		{"symmetric key of the set", []map[string]any{oct}, secret, auth.TokenSignature},
 		{"public key as a secret", []map[string]any{rs.member(t, nil)}, asSecret, auth.TokenSignature},
-		{"empty set", nil, rs, auth.TokenKeyUnknown},
+		{"P-384 key for ES256", []map[string]any{newIssuerKey(t, "k", jwt.SigningMethodES384).member(t, map[string]any{"alg": "ES256"})}, es, auth.TokenKeyUnknown},
+		{"RSA of more than 4096 bits", []map[string]any{rs.member(t, map[string]any{"n": segment(strings.Repeat("\xff", 513))})}, rs, auth.TokenKeyUnknown},
+		{"exponent 3", []map[string]any{rs.member(t, map[string]any{"e": "Aw"})}, rs, auth.TokenKeyUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := startWithKeys(t, newIssuer(t, set(keySet(t, c.set...))).URL)
+			// A key that is of no use to the token makes the set one to start with.
+			s := startWithKeys(t, newIssuer(t, set(keySet(t, append(c.set, decoy)...))).URL)
 			got := s.post(bearer(c.signer.token(t, goodClaims("ada", nil), nil)))
 			cause := s.logLines("request")[0]["cause"]
 			if got.status != http.StatusUnauthorized || cause != string(c.cause) {
@@ -307,9 +312,17 @@ func TestTheLastGoodSetSurvivesAnIssuerThatFails(t *testing.T) {
 	issuer := newIssuer(t, set(keySet(t, key.member(t, nil))))
 	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1s")
 	elsewhere := newIssuer(t, set(keySet(t)))
+	good := func(status int) http.HandlerFunc { // another good set, but under a status that is not
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, keySet(t, next.member(t, nil)))
+		}
+	}
 	for name, answer := range map[string]http.HandlerFunc{
-		"status 500":     status(http.StatusInternalServerError),
-		"status 204":     status(http.StatusNoContent),
+		"status 500":     good(http.StatusInternalServerError),
+		"status 203":     good(http.StatusNonAuthoritativeInfo),
+		"status 404":     good(http.StatusNotFound),
+		"101 keys":       set(`{"keys":[0` + strings.Repeat(",0", 100) + `]}`),
 		"redirect":       http.RedirectHandler(elsewhere.URL, http.StatusFound).ServeHTTP,
 		"HTML":           set("<html>"),
 		"empty":          set(""),
@@ -349,8 +362,15 @@ func TestWithoutAnySetNothingIsKnownOfItsTokens(t *testing.T) {
 	if got := s.post(bearer(key.token(t, goodClaims("ada", nil), nil))); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" {
 		t.Errorf("a token of the set: %d; want 503", got.status)
 	}
+	for _, line := range s.logLines("request") {
+		if line["level"] != "INFO" || line["cause"] != "keys_unavailable" {
+			t.Errorf("log line %v; want INFO: strangers could write it", line)
+		}
+	}
 	s.generate(asUser(t, "ada"))
 	s.generate(withKey(s.newAPIKey("ada")))
+	issuer.publish(set(keySet(t))) // nothing to start with either
+	storetest.Eventually(t, func() bool { return len(s.logLines("JWK set has no key that can verify a token")) > 0 })
 	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[jwk_set:no JWK set was loaded yet redis:ok]" {
 		t.Errorf("/readyz: %d %s; want 503", status, states)
 	}
@@ -396,12 +416,16 @@ func TestAKeySetInAFile(t *testing.T) {
 		}
 	}
 	key := newIssuerKey(t, "1", jwt.SigningMethodRS256)
-	write(keySet(t, key.member(t, map[string]any{"alg": nil, "kid": nil, "use": nil})))
+	// Certificates are not looked at, and a member that is no key does no harm.
+	write(strings.Replace(keySet(t, key.member(t, map[string]any{"alg": nil, "kid": nil, "use": nil, "x5c": []string{"?"}, "x5u": "?"})), "[", "[7,", 1))
 	s := startWithKeys(t, path, "MFA_JWT_SECRET", "MFA_JWT_JWKS_REFRESH=1s")
 	s.generate(bearer(key.token(t, goodClaims("ada", nil), map[string]any{"kid": nil})))
 	// Without a secret of its own, nothing is ever verified as HS256.
 	if got := s.post(asUser(t, "ada")); got.status != http.StatusUnauthorized {
 		t.Errorf("HS256 without MFA_JWT_SECRET: %d; want 401", got.status)
+	}
+	if lines := s.logLines("request"); lines[len(lines)-1]["cause"] != string(auth.TokenAlgorithm) {
+		t.Errorf("cause %v; want %s", lines[len(lines)-1]["cause"], auth.TokenAlgorithm)
 	}
 	if got := s.post(bearer(issuerKey{"", jwt.SigningMethodHS256, []byte{}}.token(t, goodClaims("ada", nil), nil))); got.status != http.StatusUnauthorized {
 		t.Errorf("HS256 with the empty key: %d; want 401", got.status)
@@ -437,7 +461,7 @@ func TestWhereAKeySetMayBe(t *testing.T) {
 	for location, sound := range map[string]bool{
 		"/etc/mfa/jwks.json": true, "jwks.json": true, "https://issuer.example/jwks": true,
 		"http://127.0.0.1:8000/jwks": true, "http://[::1]/jwks": true,
-		"http://issuer.example/jwks": false, "http://localhost.example/": false, "http://127.0.0.1.example/": false,
+		"http://issuer.example/jwks": false, "http://localhost.example/": false, "http://10.0.0.1/jwks": false, "//host/jwks": false, "http://127.0.0.1.example/": false,
 		"ftp://issuer.example/": false, "https://user:pass@issuer.example/": false, "https:///jwks": false, "file:///etc/x": false, "https://h/#f": false, "\x7f": false,
 	} {
 		if err := new(auth.KeySetLocation).UnmarshalText([]byte(location)); (err == nil) != sound {

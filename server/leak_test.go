@@ -66,6 +66,8 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 		}
 		// Where credentials do not belong, and where clients put them all the same.
 		s.send(http.MethodPost, generatePath+"?key="+key+"&access_token="+token, nil, strings.NewReader(key+token))
+		s.send(key, generatePath, nil, http.NoBody)
+		forbidden["half a key as method "+account] = key[:16]
 		s.send(http.MethodGet, "/"+token, http.Header{"Cookie": {key}, "User-Agent": {token}, "X-Request-Id": {key}}, http.NoBody)
 	}
 	redis.Stop(t)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -71,9 +72,8 @@ func logRequests(now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
 				c.Error(err)
 			}
 			level, fault := classify(ctx, err, c.Response().Status)
-			method := c.Request().Method
 			log.LogAttrs(ctx, level, "request", append(fault,
-				slog.String("method", method[:min(len(method), 16)]),
+				slog.String("method", knownMethod(c.Request().Method)),
 				slog.String("route", c.Path()),
 				slog.Int("status", c.Response().Status),
 				slog.Int64("duration_us", now().Sub(start).Microseconds()),
@@ -81,6 +81,15 @@ func logRequests(now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
 			return nil
 		}
 	}
+}
+
+// knownMethod is the method if it is one of RFC 9110 section 9.3 or PATCH. A client may
+// send anything in its place, a credential for example.
+func knownMethod(method string) string {
+	if slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"}, method) {
+		return method
+	}
+	return "other"
 }
 
 // classify says what a request's error means to an operator. A refused or mistaken
@@ -91,6 +100,10 @@ func classify(ctx context.Context, err error, status int) (slog.Level, []slog.At
 	}
 	if err == nil || status < http.StatusInternalServerError {
 		return slog.LevelInfo, nil
+	}
+	if errors.Is(err, auth.ErrKeysUnavailable) {
+		// Whoever reads the set has logged why; strangers must not write errors here.
+		return slog.LevelInfo, []slog.Attr{slog.String("cause", "keys_unavailable")}
 	}
 	fault := slog.String("error", err.Error())
 	if errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled) {

@@ -27,8 +27,11 @@ func (s *service) exchange(request string) reply {
 		s.t.Fatal(err)
 	}
 	answer := bufio.NewReader(connection)
-	if strings.HasPrefix(request, "OPTIONS *") {
+	switch {
+	case strings.HasPrefix(request, "OPTIONS *"):
 		return s.readAnswerTo(&http.Request{Method: http.MethodOptions, URL: &url.URL{Path: "*"}}, answer)
+	case strings.HasPrefix(request, "POST "+generatePath+"/x "):
+		return s.readAnswerTo(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: generatePath + "/x"}}, answer)
 	}
 	return s.readAnswer(answer)
 }
@@ -68,6 +71,7 @@ func TestHeadersAsTheyComeOverTheWire(t *testing.T) {
 	s := startService(t, testEnviron(storetest.StartRedis(t)))
 	token, key := newToken(t, goodClaims("ada", nil)), s.newAPIKey("ada")
 	const line = "POST " + generatePath + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+	const kept = "POST " + generatePath + " HTTP/1.1\r\nHost: h\r\n" // net/http may await the body
 	for _, row := range []struct {
 		name, request string
 		status        int
@@ -75,6 +79,8 @@ func TestHeadersAsTheyComeOverTheWire(t *testing.T) {
 	}{
 		{"a long body is refused before it is sent", line + "X-Api-Key: " + key + "\r\nContent-Length: 65537\r\nExpect: 100-continue\r\n\r\n", 413, ""},
 		{"a stranger's long body is not awaited", line + "Content-Length: 65537\r\nExpect: 100-continue\r\n\r\n", 401, auth.NoCredentials},
+		{"a stranger's body that does not come is not awaited", kept + "Content-Length: 10\r\n\r\nabc", 401, auth.NoCredentials},
+		{"nor that of a request for nothing", strings.Replace(kept, generatePath, generatePath+"/x", 1) + "Content-Length: 10\r\n\r\nabc", 404, ""},
 		{"a body that does not come", line + "X-Api-Key: " + key + "\r\nContent-Length: 10\r\n\r\nabc", 200, ""},
 		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 404, ""},
 		{"names in any case", line + "aUtHoRiZaTiOn: bEaReR " + token + "\r\nx-API-key: " + key + "\r\n\r\n", 200, ""},
@@ -109,6 +115,8 @@ func TestHeadersAsTheyComeOverTheWire(t *testing.T) {
 				if len(lines) != 0 {
 					t.Error("the API saw what is not HTTP")
 				}
+			case !got.closes:
+				t.Error("the connection stays open, so net/http has awaited the body")
 			case row.status == 401 && (got.body != refusedBody || lines[0]["cause"] != string(row.cause)):
 				t.Errorf("%s, cause %v; want the constant body, %s", got.body, lines[0]["cause"], row.cause)
 			}

@@ -25,7 +25,7 @@ type APIKey struct {
 	Email   string    `json:"email"`   // label in the authenticator app
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
-	// LastUsed is the hour of the last successful use; zero: never.
+	// LastUsed is the hour in which the key was last presented and valid; zero: never.
 	LastUsed time.Time `json:"last_used,omitzero"`
 }
 

@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -151,15 +152,19 @@ func bearerToken(header http.Header) (token string, present bool, err error) {
 	if len(lines) == 0 {
 		return "", false, nil
 	}
-	scheme, rest, _ := strings.Cut(lines[0], " ")
-	bearer := strings.EqualFold(scheme, "Bearer")
 	if len(lines) > 1 {
-		return "", false, &Refusal{Cause: SeveralCredentials, withToken: bearer}
+		return "", false, &Refusal{Cause: SeveralCredentials, withToken: slices.ContainsFunc(lines, isBearer)}
 	}
-	if !bearer {
+	if !isBearer(lines[0]) {
 		return "", false, &Refusal{Cause: SchemeUnknown}
 	}
-	return strings.TrimLeft(rest, " "), true, nil
+	_, token, _ = strings.Cut(lines[0], " ")
+	return strings.TrimLeft(token, " "), true, nil
+}
+
+func isBearer(line string) bool {
+	scheme, _, _ := strings.Cut(line, " ")
+	return strings.EqualFold(scheme, "Bearer")
 }
 
 // apiKey returns the key of the X-Api-Key field.

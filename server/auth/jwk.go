@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/MicahParks/jwkset"
@@ -20,11 +21,14 @@ type verificationKey struct {
 	public any
 }
 
-// The RSA keys that we verify with: 2048 bits are demanded by RFC 7518 section 3.3;
-// the upper limit keeps one verification below a millisecond or so.
+// The RSA keys that we verify with: 2048 bits are demanded by RFC 7518 section 3.3. The
+// upper limit and the exponent that all issuers use keep a verification cheap.
 const (
-	minRSABits = 2048
-	maxRSABits = 8192
+	minRSABits  = 2048
+	maxRSABits  = 4096
+	rsaExponent = 65537
+
+	maxKeys = 100 // in a set, of any kind
 )
 
 var errNoKeySet = errors.New(`not a JWK set: want one JSON object with "keys"`)
@@ -39,6 +43,9 @@ func parseKeySet(text []byte) ([]verificationKey, error) {
 	}
 	if unmarshalObject(text, &set) != nil || set.Keys == nil {
 		return nil, errNoKeySet
+	}
+	if len(set.Keys) > maxKeys {
+		return nil, fmt.Errorf("JWK set has more than %d keys", maxKeys)
 	}
 	var keys []verificationKey
 	for _, member := range set.Keys {
@@ -75,7 +82,7 @@ func methodFor(public any, alg string) jwt.SigningMethod {
 	var suitable []jwt.SigningMethod
 	switch key := public.(type) {
 	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits >= minRSABits && bits <= maxRSABits {
+		if bits := key.N.BitLen(); bits >= minRSABits && bits <= maxRSABits && key.E == rsaExponent {
 			suitable = []jwt.SigningMethod{jwt.SigningMethodRS256, jwt.SigningMethodPS256}
 		}
 	case *ecdsa.PublicKey:

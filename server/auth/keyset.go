@@ -22,11 +22,12 @@ const (
 	// an unknown kid ask for, in the whole process: strangers can invent kids.
 	unknownKeyInterval = 30 * time.Second
 
-	// unknownKeyWait is the longest that such a token's request waits for it.
-	unknownKeyWait = 250 * time.Millisecond
+	// unknownKeyWait is the longest that such a token's request waits for it. It leaves
+	// its caller time to look up an API key that came along.
+	unknownKeyWait = 150 * time.Millisecond
 
-	// firstKeySetInterval is the time between attempts while there is no set.
-	firstKeySetInterval = 2 * time.Second
+	// retryInterval is the longest time until the next attempt after one that failed.
+	retryInterval = 3 * time.Second
 
 	fetchTimeout = 5 * time.Second
 	maxKeySet    = 1 << 20 // bytes
@@ -115,10 +116,9 @@ func (s *KeySet) Check(context.Context) error {
 // Run keeps the set up to date until ctx is done.
 func (s *KeySet) Run(ctx context.Context) {
 	for {
-		s.refresh(ctx)
 		wait := s.interval
-		if s.keys.Load() == nil {
-			wait = min(wait, firstKeySetInterval)
+		if !s.refresh(ctx) {
+			wait = min(wait, retryInterval)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -135,18 +135,18 @@ func (s *KeySet) Run(ctx context.Context) {
 
 // refresh loads the set and lets those go who have asked for it. Who asks while it is
 // under way may need a newer set than this one will be, and gets the next.
-func (s *KeySet) refresh(ctx context.Context) {
+func (s *KeySet) refresh(ctx context.Context) (refreshed bool) {
 	asked := s.begin()
 	keys, err := s.load(ctx)
-	switch {
-	case ctx.Err() != nil:
-	case err != nil:
-		s.log.ErrorContext(ctx, "JWK set was not refreshed; the last good one stays", "error", err.Error())
-	default:
-		if len(keys) == 0 {
-			s.log.ErrorContext(ctx, "JWK set has no key that can verify a token")
-		}
+	if err == nil && len(keys) == 0 {
+		// Keys may leave until none is left. But a set that never had one is a mistake.
+		s.log.ErrorContext(ctx, "JWK set has no key that can verify a token")
+		err = s.Check(ctx)
+	}
+	if err == nil {
 		s.keys.Store(&keys)
+	} else if ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "JWK set was not refreshed; the last good one stays", "error", err.Error())
 	}
 	if asked != nil {
 		s.mu.Lock()
@@ -154,6 +154,7 @@ func (s *KeySet) refresh(ctx context.Context) {
 		close(asked)
 		s.asked = nil
 	}
+	return err == nil
 }
 
 // begin returns the channel of those whom this refresh is for.
@@ -181,7 +182,7 @@ func (s *KeySet) load(ctx context.Context) ([]verificationKey, error) {
 // read returns the set's text, or one byte more than it may have.
 func (s *KeySet) read(ctx context.Context) ([]byte, error) {
 	if s.location.path != "" {
-		return os.ReadFile(s.location.path)
+		return readRegularFile(s.location.path)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.location.url, http.NoBody)
 	if err != nil {
@@ -189,6 +190,9 @@ func (s *KeySet) read(ctx context.Context) ([]byte, error) {
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	response, err := s.client.Do(request)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return nil, failed.Err // without the URL, whose query may be a secret
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +201,23 @@ func (s *KeySet) read(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("status %d; want 200", response.StatusCode)
 	}
 	return io.ReadAll(io.LimitReader(response.Body, maxKeySet+1))
+}
+
+// readRegularFile does not wait for the writer of a pipe, which nothing could interrupt.
+func readRegularFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxKeySet+1))
 }
 
 // find returns the one key that a token with this kid and alg can be verified with.

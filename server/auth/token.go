@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,7 +64,7 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 	if cause := c.judge(v.validator); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
-	return Principal{Account: c.Subject, Label: c.label()}, nil
+	return Principal{Account: string(c.Subject), Label: c.label()}, nil
 }
 
 // keyFor returns the key for a token and the algorithm that belongs to the key
@@ -73,10 +72,10 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 // for HS256: no key of a set is ever used as a secret, nor the reverse.
 func (v *tokenVerifier) keyFor(ctx context.Context, h joseHeader) (jwt.SigningMethod, any, error) {
 	switch {
-	case h.Algorithm == jwt.SigningMethodHS256.Alg() && len(v.secret) > 0:
+	case string(h.Algorithm) == jwt.SigningMethodHS256.Alg() && len(v.secret) > 0:
 		return jwt.SigningMethodHS256, v.secret, nil
-	case asymmetric(h.Algorithm) && v.keys != nil:
-		key, ok, err := v.keys.find(ctx, h.KeyID, h.Algorithm)
+	case asymmetric(string(h.Algorithm)) && v.keys != nil:
+		key, ok, err := v.keys.find(ctx, string(h.KeyID), string(h.Algorithm))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -108,7 +107,7 @@ func splitJWS(token string) (jws, Cause) {
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
 		return jws{}, TokenMalformed
 	}
-	segments := strings.Split(token, ".")
+	segments := strings.SplitN(token, ".", 4)
 	if len(segments) != 3 {
 		return jws{}, TokenMalformed
 	}
@@ -139,32 +138,54 @@ func unmarshalObject(data []byte, into any) error {
 // joseHeader has the header parameters that we look at. Those that would tell us
 // where to find a key (jku, jwk, x5u, x5c) are not among them.
 type joseHeader struct {
-	Algorithm string         `json:"alg"`
-	KeyID     string         `json:"kid"`
-	Type      string         `json:"typ"`
+	Algorithm text           `json:"alg"`
+	KeyID     text           `json:"kid"`
+	Type      jsontext.Value `json:"typ"`
 	Critical  jsontext.Value `json:"crit"`
 }
 
 // check refuses extensions that must be understood (RFC 7515 section 4.1.11:
 // we know none) and tokens of another kind (RFC 8725 section 3.11).
 func (h joseHeader) check() Cause {
-	typ := strings.TrimPrefix(strings.ToLower(h.Type), "application/")
-	if h.Critical != nil || !slices.Contains([]string{"", "jwt", "at+jwt"}, typ) {
+	if h.Critical != nil {
 		return TokenHeaderUnexpected
 	}
-	return ""
+	if h.Type == nil {
+		return ""
+	}
+	var typ text
+	if json.Unmarshal(h.Type, &typ) != nil {
+		return TokenHeaderUnexpected
+	}
+	for _, kind := range []string{"JWT", "at+jwt"} {
+		if strings.EqualFold(string(typ), kind) || strings.EqualFold(string(typ), "application/"+kind) {
+			return ""
+		}
+	}
+	return TokenHeaderUnexpected
+}
+
+// text is a JSON string and, unlike string, not null.
+type text string
+
+// UnmarshalJSON accepts a string only.
+func (t *text) UnmarshalJSON(b []byte) error {
+	if jsontext.Value(b).Kind() != jsontext.KindString {
+		return errors.New("not a string")
+	}
+	return json.Unmarshal(b, (*string)(t))
 }
 
 // claims are those of RFC 7519 section 4.1 that are used, and the e-mail address
 // of OpenID Connect Core section 5.1. It implements jwt.Claims.
 type claims struct {
-	Issuer    string      `json:"iss"`
-	Subject   string      `json:"sub"`
+	Issuer    text        `json:"iss"`
+	Subject   text        `json:"sub"`
 	Audience  audience    `json:"aud"`
 	Expires   numericDate `json:"exp"`
 	NotBefore numericDate `json:"nbf"`
 	IssuedAt  numericDate `json:"iat"`
-	Email     string      `json:"email"`
+	Email     text        `json:"email"`
 }
 
 func (c *claims) judge(validator *jwt.Validator) Cause {
@@ -196,17 +217,17 @@ func (c *claims) judge(validator *jwt.Validator) Cause {
 
 func (c *claims) label() string {
 	if c.Email != "" {
-		return c.Email
+		return string(c.Email)
 	}
-	return c.Subject
+	return string(c.Subject)
 }
 
 func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.Expires.date, nil }
 func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.IssuedAt.date, nil }
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.NotBefore.date, nil }
-func (c *claims) GetIssuer() (string, error)                   { return c.Issuer, nil }
-func (c *claims) GetSubject() (string, error)                  { return c.Subject, nil }
-func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return jwt.ClaimStrings(c.Audience), nil }
+func (c *claims) GetIssuer() (string, error)                   { return string(c.Issuer), nil }
+func (c *claims) GetSubject() (string, error)                  { return string(c.Subject), nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.Audience.strings(), nil }
 
 // numericDate is seconds since 1970, possibly with a fraction (RFC 7519 section
 // 2), up to the year 9999: beyond it, or below zero, somebody made a mistake that
@@ -226,13 +247,25 @@ func (n *numericDate) UnmarshalJSON(b []byte) error {
 }
 
 // audience is one string or an array of strings (RFC 7519 section 4.1.3).
-type audience []string
+type audience []text
 
 // UnmarshalJSON accepts both forms.
 func (a *audience) UnmarshalJSON(b []byte) error {
-	if jsontext.Value(b).Kind() == jsontext.KindString {
+	switch jsontext.Value(b).Kind() {
+	case jsontext.KindString:
 		*a = make(audience, 1)
 		return json.Unmarshal(b, &(*a)[0])
+	case jsontext.KindBeginArray:
+		return json.Unmarshal(b, (*[]text)(a))
+	default:
+		return errors.New("neither a string nor an array")
 	}
-	return json.Unmarshal(b, (*[]string)(a))
+}
+
+func (a audience) strings() jwt.ClaimStrings {
+	all := make(jwt.ClaimStrings, len(a))
+	for i, one := range a {
+		all[i] = string(one)
+	}
+	return all
 }

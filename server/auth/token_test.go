@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -250,6 +252,48 @@ func TestAKeyThatIsPublishedDuringARefreshIsFound(t *testing.T) {
 	}
 	stop()
 	<-ended
+}
+
+// A token with an unknown kid does not wait for an issuer that does not answer, and that
+// issuer does not end the refreshing.
+func TestTheWaitForAKeyEnds(t *testing.T) {
+	set := NewKeySet(KeySetLocation{url: "http://127.0.0.1"}, time.Hour, time.Now, nil)
+	set.keys.Store(&[]verificationKey{})
+	if _, ok, err := set.find(t.Context(), "", "RS256"); ok || err != nil || set.asked != nil {
+		t.Error("a token without kid asked for a refresh, which cannot help it")
+	}
+	found := make(chan bool)
+	go func() { // nothing runs that could refresh the set
+		_, ok, err := set.find(context.Background(), "unknown", "RS256")
+		found <- ok || err != nil
+	}()
+	select {
+	case ok := <-found:
+		if ok {
+			t.Error("an unknown key was found")
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("find waits for ever")
+	}
+	if unknownKeyWait > 250*time.Millisecond || set.client.Timeout != fetchTimeout {
+		t.Errorf("waits %v for a key, %v for an issuer", unknownKeyWait, set.client.Timeout)
+	}
+	if set.asked == nil || len(set.wanted) != 1 {
+		t.Error("a token with an unknown kid did not ask for a refresh")
+	}
+}
+
+func TestAKeySetIsReadFromARegularFileAlone(t *testing.T) {
+	if _, err := readRegularFile("/dev/zero"); err == nil || err.Error() != "not a regular file" {
+		t.Errorf("/dev/zero: %v; want a refusal", err)
+	}
+	path := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(path, make([]byte, maxKeySet+10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := readRegularFile(path); len(text) != maxKeySet+1 || err != nil {
+		t.Errorf("%d bytes, %v; want no more than it takes to see that it is too long", len(text), err)
+	}
 }
 
 func benchKey(b testing.TB, method jwt.SigningMethod) (private, public any) {
