@@ -229,6 +229,24 @@ func TestAFaultOfOursTellsTheClientNothing(t *testing.T) {
 	}
 }
 
+// net/http awaits what is left of a body before it sends the answer, unless the answer
+// closes the connection: a stranger could have it wait until the read times out.
+func TestARefusalDoesNotAwaitTheBody(t *testing.T) {
+	handler, err := newTestAPI(t, spec(t), anyKey{}, failing(nil), &output{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{generatePath, "/elsewhere"} {
+		for body, want := range map[io.Reader]string{http.NoBody: "", strings.NewReader("x"): "close"} {
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, body))
+			if got := w.Header().Get("Connection"); got != want {
+				t.Errorf("%d for %s: Connection %q; want %q", w.Code, path, got, want)
+			}
+		}
+	}
+}
+
 // halfWritten is an answer that fails after it has begun.
 type halfWritten struct{}
 
