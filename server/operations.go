@@ -159,6 +159,9 @@ func (o *operations) authenticate(c echo.Context) (auth.Principal, error) {
 // is sound, or whole, or comes in time makes no difference to the answer.
 func (o *operations) limitBody(c echo.Context, operation *openapi3.Operation) error {
 	r := c.Request()
+	if r.Body == http.NoBody {
+		return nil // nearly always; the connection's deadlines stay as they are
+	}
 	if r.ContentLength > maxBody {
 		return &http.MaxBytesError{Limit: maxBody}
 	}

@@ -73,9 +73,9 @@ const maxReplacements = 3
 // replicas, all get the same one. Its deadline was set when it was created and
 // does not move.
 //
-// What is there but cannot be opened, or is past its deadline, is replaced:
-// nobody could confirm it. The replicas' clocks have to agree: what one that is ahead
-// seals has a deadline after the backend drops it. Any failure to learn what is pending is
+// What is there but cannot be opened, or is past its deadline, is replaced: nobody
+// could confirm it. The replicas' clocks have to agree: what one that is ahead seals
+// has a deadline after the backend drops it. Any failure to learn what is pending is
 // ErrUnavailable, and then fresh may or may not be.
 func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret) (PendingKey, error) {
 	created := p.now()
