@@ -29,7 +29,7 @@ func NewRedis(url RedisURL) *Redis {
 	return &Redis{client: url.connect()}
 }
 
-// once is a command that go-redis must not send again. MaxRetries says that to a
+// once is a write that go-redis must not send again. MaxRetries says that to a
 // client of one server; a cluster's client follows redirections in the same loop, and
 // takes a lost reply for a reason to go round.
 type once struct{ *redis.Cmd }
@@ -37,7 +37,7 @@ type once struct{ *redis.Cmd }
 // NoRetry implements redis.Cmder.
 func (once) NoRetry() bool { return true }
 
-// do executes a command, once.
+// do executes a write, once.
 func (r *Redis) do(ctx context.Context, args ...any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx, args...)
 	if err := r.client.Process(ctx, once{cmd}); err != nil && cmd.Err() == nil {
@@ -99,7 +99,7 @@ func (r *Redis) Update(ctx context.Context, key string, value []byte) error {
 
 // Delete implements Backend.
 func (r *Redis) Delete(ctx context.Context, key string) error {
-	deleted, err := r.client.Del(ctx, key).Result()
+	deleted, err := r.do(ctx, "DEL", key).Int64()
 	if err != nil {
 		return unavailable(err)
 	}
