@@ -15,68 +15,17 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// startProxy stands between a client and the Redis at addr. It tells before of
-// everything that the client sends before it passes that on; if before returns false,
-// the answer is lost, and the connection with it.
-func startProxy(t *testing.T, addr string, before func(sent string) bool) (url string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go proxy(client, addr, before)
-		}
-	}()
-	return "redis://" + listener.Addr().String()
-}
-
-// proxy relies on a client that awaits each answer before it goes on.
-func proxy(client net.Conn, addr string, before func(string) bool) {
-	defer client.Close()
-	server, err := net.Dial("tcp", addr)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := client.Read(buffer)
-		if err != nil {
-			return
-		}
-		keep := before(string(buffer[:n]))
-		if _, err := server.Write(buffer[:n]); err != nil {
-			return
-		}
-		n, err = server.Read(buffer)
-		if err != nil || !keep {
-			return
-		}
-		if _, err := client.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
-}
-
 // The second SET would find the first one's value and take it for another's. A client
 // of a cluster has a loop of its own for it.
 func TestLostReplyIsNotFollowedByASecondCommand(t *testing.T) {
 	single := storetest.StartRedis(t)
 	node := storetest.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(storetest.FreePort(t)))
-	loseReplies := func(sent string) bool {
-		sent = strings.ToUpper(sent)
-		return !strings.Contains(sent, "\r\nSET\r\n") && !strings.Contains(sent, "\r\nDEL\r\n")
+	singleProxy, nodeProxy := storetest.StartProxy(t, single.Addr), storetest.StartProxy(t, node.Addr)
+	for _, p := range []*storetest.Proxy{singleProxy, nodeProxy} {
+		p.Do(storetest.Fault{Command: "set", Action: storetest.LoseReply}, storetest.Fault{Command: "del", Action: storetest.LoseReply})
 	}
-	singleURL, nodeURL := startProxy(t, single.Addr, loseReplies), startProxy(t, node.Addr, loseReplies)
 	// Clients find a node of a cluster where it says that it is.
-	host, port, err := net.SplitHostPort(strings.TrimPrefix(nodeURL, "redis://"))
+	host, port, err := net.SplitHostPort(nodeProxy.Addr)
 	if err := errors.Join(err,
 		node.Client.ConfigSet(t.Context(), "cluster-announce-ip", host).Err(),
 		node.Client.ConfigSet(t.Context(), "cluster-announce-port", port).Err(),
@@ -88,8 +37,8 @@ func TestLostReplyIsNotFollowedByASecondCommand(t *testing.T) {
 		return strings.Contains(node.Client.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
 	})
 	for url, server := range map[string]*storetest.RedisServer{
-		singleURL: single,
-		strings.Replace(nodeURL, "redis://", "redis+cluster://", 1): node,
+		singleProxy.URL:                     single,
+		"redis+cluster://" + nodeProxy.Addr: node,
 	} {
 		backend := newRedis(t, url)
 		if existing, err := backend.PutIfAbsent(t.Context(), "k", []byte("v"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
@@ -107,12 +56,12 @@ func TestLostReplyIsNotFollowedByASecondCommand(t *testing.T) {
 
 func TestListPassesOverWhatDisappearsMeanwhile(t *testing.T) {
 	server := storetest.StartRedis(t)
-	backend := newRedis(t, startProxy(t, server.Addr, func(sent string) bool {
-		if strings.HasSuffix(sent, "\r\nget\r\n$4\r\ngone\r\n") {
-			server.Client.Del(context.Background(), "gone")
-		}
-		return true
-	}))
+	proxy := storetest.StartProxy(t, server.Addr)
+	proxy.Do(storetest.Fault{Command: "get", Key: "gone", Action: func(x *storetest.Exchange) bool {
+		server.Client.Del(context.Background(), "gone")
+		return storetest.Pass(x)
+	}})
+	backend := newRedis(t, proxy.URL)
 	for _, key := range []string{"gone", "here"} {
 		if _, err := backend.PutIfAbsent(t.Context(), key, []byte("v"), time.Minute); err != nil {
 			t.Fatal(err)

@@ -25,6 +25,7 @@ type RedisServer struct {
 	Client *redis.Client // the test's own view of it
 
 	process *exec.Cmd
+	bus     string // a cluster's nodes talk to each other on this port
 }
 
 // StartRedis starts a redis-server on a free port, with args after the usual ones, and
@@ -113,6 +114,13 @@ func (s *RedisServer) Kill() {
 		_ = s.process.Process.Kill() // it may have ended by itself
 		_ = s.process.Wait()
 	}
+}
+
+// Restart ends the process at once and starts another, empty one at the same address.
+func (s *RedisServer) Restart(t testing.TB) {
+	t.Helper()
+	s.Kill()
+	s.process = start(t, "Ready to accept connections", func() []string { return s.process.Args[1:] })
 }
 
 func (s *RedisServer) signal(t testing.TB, sig syscall.Signal) {
