@@ -62,7 +62,7 @@ func (p *process) serve(ctx context.Context, s settings, dev bool) error {
 	backend := p.openBackend(s, log)
 	defer backend.Close()
 	keys := store.NewAPIKeys(backend, p.now)
-	checks := []readinessCheck{{"redis", backend.Ping}}
+	checks := []readinessCheck{{"redis", backend.Ready}}
 	var keySet *auth.KeySet
 	if s.JWTKeySet != nil {
 		keySet = auth.NewKeySet(*s.JWTKeySet, time.Duration(s.JWTRefresh), p.now, log)
@@ -83,6 +83,9 @@ func (p *process) serve(ctx context.Context, s settings, dev bool) error {
 	running.Go(func() error { return serveHTTP(ctx, admin, newAdmin(checks), log) })
 	if keySet != nil {
 		running.Go(func() error { keySet.Run(ctx); return nil })
+	}
+	if redis, ok := backend.(*store.Redis); ok {
+		running.Go(func() error { reportFindings(ctx, redis.Inspect, log); return nil })
 	}
 	if dev {
 		running.Go(func() error { return p.greet(ctx, api.Addr(), s, keys) })

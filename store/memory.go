@@ -122,8 +122,8 @@ func (m *Memory) List(ctx context.Context, prefix string) (map[string][]byte, er
 	return found, nil
 }
 
-// Ping implements Backend.
-func (m *Memory) Ping(ctx context.Context) error {
+// Ready implements Backend.
+func (m *Memory) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

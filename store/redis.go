@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,7 +16,8 @@ import (
 // Redis is the Backend of production: Redis 7.0 or newer (SET with NX and GET
 // together came with it).
 type Redis struct {
-	client redis.UniversalClient
+	client    redis.UniversalClient // of a cluster, or of one server at a time
+	plaintext bool                  // for all the network to read
 }
 
 var _ Backend = (*Redis)(nil)
@@ -26,7 +28,7 @@ func NewRedis(url RedisURL) *Redis {
 	// go-redis prints to standard error what it also returns. Whoever gets the
 	// error logs it, once and as JSON.
 	logging.Disable()
-	return &Redis{client: url.connect()}
+	return &Redis{client: url.connect(), plaintext: url.plaintext()}
 }
 
 // once is a write that go-redis must not send again. MaxRetries says that to a
@@ -113,22 +115,34 @@ func (r *Redis) Delete(ctx context.Context, key string) error {
 // primary is asked.
 func (r *Redis) List(ctx context.Context, prefix string) (map[string][]byte, error) {
 	found := map[string][]byte{}
-	if cluster, ok := r.client.(*redis.ClusterClient); ok {
-		var mu sync.Mutex // go-redis asks them all at once
-		err := cluster.ForEachMaster(ctx, func(ctx context.Context, primary *redis.Client) error {
-			part := map[string][]byte{}
-			err := scan(ctx, primary, prefix, part)
-			mu.Lock()
-			defer mu.Unlock()
-			maps.Copy(found, part)
-			return err
-		})
-		if err != nil && !errors.Is(err, ErrUnavailable) {
-			err = unavailable(err) // there was nobody to ask
-		}
-		return found, err
+	var mu sync.Mutex
+	err := r.eachPrimary(ctx, func(ctx context.Context, server redis.UniversalClient) error {
+		part := map[string][]byte{}
+		err := scan(ctx, server, prefix, part)
+		mu.Lock()
+		defer mu.Unlock()
+		maps.Copy(found, part)
+		return err
+	})
+	return found, err
+}
+
+// eachPrimary calls do for the one server, or for all primaries of a cluster at once.
+func (r *Redis) eachPrimary(ctx context.Context, do func(context.Context, redis.UniversalClient) error) error {
+	cluster, ok := r.client.(*redis.ClusterClient)
+	if !ok {
+		return do(ctx, r.client)
 	}
-	return found, scan(ctx, r.client, prefix, found)
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, primary *redis.Client) error { return do(ctx, primary) })
+	if err != nil && !errors.Is(err, ErrUnavailable) {
+		err = unavailable(err) // there was nobody to ask
+	}
+	return err
+}
+
+func (r *Redis) isCluster() bool {
+	_, ok := r.client.(*redis.ClusterClient)
+	return ok
 }
 
 // scan adds what one server has.
@@ -153,12 +167,25 @@ func scan(ctx context.Context, server redis.Cmdable, prefix string, found map[st
 	return nil
 }
 
-// Ping implements Backend.
-func (r *Redis) Ping(ctx context.Context) error {
-	if err := r.client.Ping(ctx).Err(); err != nil {
+// Ready implements Backend. SET with XX is a write that changes nothing, of a key that
+// is never there: replicas refuse it, and servers without memory to spare. In a cluster
+// one primary that takes it is enough, because the accounts of the others are no reason
+// to turn everybody away.
+func (r *Redis) Ready(ctx context.Context) error {
+	var ready atomic.Bool
+	err := r.eachPrimary(ctx, func(ctx context.Context, server redis.UniversalClient) error {
+		err := server.Do(ctx, "SET", probeAPIKey, "", "XX").Err()
+		_, moved := redis.IsMovedError(err)
+		if err == nil || errors.Is(err, redis.Nil) || moved && r.isCluster() {
+			ready.Store(true)
+			return nil
+		}
 		return unavailable(err)
+	})
+	if ready.Load() {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Close implements Backend.

@@ -145,7 +145,7 @@ func TestDeadlineEndsACallOfARedisThatHangs(t *testing.T) {
 	// Out of the way, so that nothing but the deadline can be what ends a call.
 	const farAway = 10 * time.Second
 	backend.Client().(*redis.Client).Options().ReadTimeout = farAway
-	if err := backend.Ping(t.Context()); err != nil {
+	if err := backend.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	server.Stop(t)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -159,6 +160,14 @@ func (u RedisURL) connect() redis.UniversalClient {
 		return redis.NewClusterClient(o)
 	}
 	return redis.NewUniversalClient(u.options)
+}
+
+// plaintext tells whether anything between here and Redis could read along.
+func (u RedisURL) plaintext() bool {
+	return u.options.TLSConfig == nil && slices.ContainsFunc(u.options.Addrs, func(address string) bool {
+		host, _, err := net.SplitHostPort(address)
+		return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() // else the path of a socket
+	})
 }
 
 // Format hides the URL from every fmt verb.

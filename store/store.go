@@ -73,8 +73,8 @@ type Backend interface {
 	// value is listed as an empty one.
 	List(ctx context.Context, prefix string) (map[string][]byte, error)
 
-	// Ping tells whether the backend answers.
-	Ping(ctx context.Context) error
+	// Ready tells whether the backend answers and takes writes.
+	Ready(ctx context.Context) error
 
 	// Close releases the backend's connections.
 	Close() error

@@ -12,13 +12,18 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// leastPrivilege is what the service does, and nothing else; the README has it too.
-const leastPrivilege = "resetkeys ~mfa:* resetchannels -@all +set +get +del +scan +type +eval +ping"
+// The ACL rules of the README: what the program does, and nothing else; and what a
+// cluster's client does besides.
+const (
+	leastPrivilege   = "resetkeys ~mfa:* resetchannels -@all +set +get +type +eval +info +del +scan"
+	clusterPrivilege = "+cluster|slots +command"
+)
 
 func TestTheREADMEHasTheLeastPrivilege(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
-	if err != nil || !strings.Contains(string(readme), "ACL SETUSER mfa on >PASSWORD "+leastPrivilege+"\n") {
-		t.Errorf("README.md lacks the ACL rule %s, %v", leastPrivilege, err)
+	if err != nil || !strings.Contains(string(readme), "ACL SETUSER mfa on >PASSWORD "+leastPrivilege+"\n") ||
+		!strings.Contains(string(readme), "`"+clusterPrivilege+"`") {
+		t.Errorf("README.md lacks an ACL rule: %s, and %s in a cluster; %v", leastPrivilege, clusterPrivilege, err)
 	}
 }
 
@@ -44,20 +49,21 @@ func TestTheContractHoldsOnEveryTopology(t *testing.T) {
 		},
 		"ACL user with the least privilege": func(t *testing.T) ([]*storetest.RedisServer, string) {
 			server := storetest.StartRedis(t)
-			rule := []any{"ACL", "SETUSER", "mfa", "on", ">hunter2"}
-			for word := range strings.FieldsSeq(leastPrivilege) {
-				rule = append(rule, word)
-			}
-			if err := server.Client.Do(t.Context(), rule...).Err(); err != nil {
-				t.Fatal(err)
-			}
-			return []*storetest.RedisServer{server}, "redis://mfa:hunter2@" + server.Addr
+			setUser(t, server, leastPrivilege)
+			return []*storetest.RedisServer{server}, "redis://mfa:pw@" + server.Addr
 		},
 		"Sentinel": func(t *testing.T) ([]*storetest.RedisServer, string) {
-			primary, url := storetest.StartSentinel(t)
-			return []*storetest.RedisServer{primary}, url
+			sentinel := storetest.StartSentinel(t)
+			setUser(t, sentinel.Primary, leastPrivilege)
+			return []*storetest.RedisServer{sentinel.Primary}, sentinel.URL + "&username=mfa&password=pw"
 		},
-		"Cluster": func(t *testing.T) ([]*storetest.RedisServer, string) { return storetest.StartCluster(t) },
+		"Cluster": func(t *testing.T) ([]*storetest.RedisServer, string) {
+			cluster := storetest.StartCluster(t)
+			for _, p := range cluster.Primaries {
+				setUser(t, p, leastPrivilege+" "+clusterPrivilege)
+			}
+			return cluster.Primaries, strings.Replace(cluster.URL, "://", "://mfa:pw@", 1)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			servers, url := start(t)

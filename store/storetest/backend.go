@@ -16,7 +16,7 @@ import (
 // unavailable, they find "k" with the value "v" and leave something else.
 func Methods(b store.Backend) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"ping": b.Ping,
+		"ready": b.Ready,
 		"put": func(ctx context.Context) error {
 			_, err := b.PutIfAbsent(ctx, "mfa:new", []byte("v"), time.Minute)
 			return err
@@ -137,7 +137,7 @@ func doneContext(t *testing.T, b store.Backend) {
 	mustPut(t, b, "mfa:k", "v")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := b.Ping(t.Context()); err != nil {
+	if err := b.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for name, call := range Methods(b) {

@@ -14,31 +14,50 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
-// StartSentinel starts a primary, a replica of it, and three sentinels that watch them
-// under the name mfa. It returns the primary and the URL of the whole.
-func StartSentinel(t testing.TB) (primary *RedisServer, address string) {
+// Sentinel is a primary, a replica of it, and three sentinels that watch them under the
+// name mfa.
+type Sentinel struct {
+	Primary, Replica *RedisServer
+	URL              string
+}
+
+// StartSentinel starts them and waits until the replica has caught up and all sentinels
+// know of it and of each other: before that, they cannot agree on a failover.
+func StartSentinel(t testing.TB) Sentinel {
 	t.Helper()
-	primary = StartRedis(t)
+	primary := StartRedis(t)
 	host, port, err := net.SplitHostPort(primary.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	replica := StartRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
-	Eventually(t, func() bool {
-		return strings.Contains(replica.Client.Info(context.Background(), "replication").Val(), "master_link_status:up")
-	})
+	Eventually(t, replica.caughtUp)
 	var sentinels []string
 	for range 3 {
 		sentinels = append(sentinels, startSentinel(t, host, port))
 	}
+	for _, address := range sentinels {
+		client := redis.NewSentinelClient(&redis.Options{Addr: address})
+		Eventually(t, func() bool {
+			known := client.Master(context.Background(), "mfa").Val()
+			return known["num-other-sentinels"] == "2" && known["num-slaves"] == "1"
+		})
+		must(t, client.Close())
+	}
 	query := url.Values{"master_name": {"mfa"}, "addr": sentinels[1:]}
-	return primary, "redis://" + sentinels[0] + "?" + query.Encode()
+	return Sentinel{primary, replica, "redis://" + sentinels[0] + "?" + query.Encode()}
+}
+
+// caughtUp tells whether a replica has what its primary has.
+func (s *RedisServer) caughtUp() bool {
+	return strings.Contains(s.Client.Info(context.Background(), "replication").Val(), "master_link_status:up")
 }
 
 func startSentinel(t testing.TB, host, port string) string {
@@ -63,32 +82,105 @@ func startSentinel(t testing.TB, host, port string) string {
 	return address
 }
 
-// StartCluster starts a cluster of three primaries and returns them and its URL, which
-// names only the first.
-func StartCluster(t testing.TB) (primaries []*RedisServer, address string) {
+// Cluster is three primaries, which share the slots.
+type Cluster struct {
+	Primaries []*RedisServer
+	URL       string // names only the first
+}
+
+// StartCluster starts a cluster and waits until it serves.
+func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
 	ctx := context.Background()
-	for range 3 {
-		bus := strconv.Itoa(FreePort(t))
-		node := StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-announce-ip", "127.0.0.1",
-			"--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000")
-		i := len(primaries)
+	c := &Cluster{}
+	for i := range 3 {
+		node := startNode(t)
 		must(t, node.Client.Do(ctx, "CLUSTER", "ADDSLOTSRANGE", i*16384/3, (i+1)*16384/3-1).Err())
 		must(t, node.Client.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err())
-		if i > 0 {
-			host, port, err := net.SplitHostPort(node.Addr)
-			must(t, err)
-			must(t, primaries[0].Client.Do(ctx, "CLUSTER", "MEET", host, port, bus).Err())
-		}
-		primaries = append(primaries, node)
+		c.Primaries = append(c.Primaries, node)
 	}
-	for _, node := range primaries {
+	c.meet(t, c.Primaries[1:]...)
+	for _, node := range c.Primaries {
 		Eventually(t, func() bool {
 			info := node.Client.ClusterInfo(ctx).Val()
 			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3")
 		})
 	}
-	return primaries, "redis+cluster://" + primaries[0].Addr
+	c.URL = "redis+cluster://" + c.Primaries[0].Addr
+	return c
+}
+
+// AddReplicas adds a replica of each primary and waits until they have caught up.
+func (c *Cluster) AddReplicas(t testing.TB) {
+	t.Helper()
+	var replicas []*RedisServer
+	for range c.Primaries {
+		replicas = append(replicas, startNode(t, "--repl-diskless-sync-delay", "0"))
+	}
+	c.meet(t, replicas...)
+	for i, replica := range replicas {
+		must(t, replica.Client.ClusterReplicate(context.Background(), c.Primaries[i].nodeID(t)).Err())
+	}
+	for _, replica := range replicas {
+		Eventually(t, replica.caughtUp)
+	}
+}
+
+// MoveSlot moves a slot with its keys, as redis-cli --cluster reshard does.
+func (c *Cluster) MoveSlot(t testing.TB, slot int, from, to *RedisServer) {
+	t.Helper()
+	ctx := context.Background()
+	host, port, err := net.SplitHostPort(to.Addr)
+	must(t, err)
+	must(t, to.Client.Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", from.nodeID(t)).Err())
+	must(t, from.Client.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", to.nodeID(t)).Err())
+	for {
+		keys, err := from.Client.ClusterGetKeysInSlot(ctx, slot, 10).Result()
+		must(t, err)
+		if len(keys) == 0 {
+			break
+		}
+		for _, key := range keys {
+			must(t, from.Client.Migrate(ctx, host, port, key, 0, time.Second).Err())
+		}
+	}
+	for _, node := range []*RedisServer{to, from} {
+		must(t, node.Client.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", to.nodeID(t)).Err())
+	}
+}
+
+// startNode starts a server that is to become part of a cluster.
+func startNode(t testing.TB, args ...string) *RedisServer {
+	t.Helper()
+	bus := strconv.Itoa(FreePort(t))
+	node := StartRedis(t, append([]string{"--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-announce-ip", "127.0.0.1",
+		"--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000"}, args...)...)
+	node.bus = bus
+	return node
+}
+
+func (s *RedisServer) nodeID(t testing.TB) string {
+	t.Helper()
+	id, err := s.Client.ClusterMyID(context.Background()).Result()
+	must(t, err)
+	return id
+}
+
+// meet makes nodes known to the first primary, and waits until they know all of them.
+func (c *Cluster) meet(t testing.TB, nodes ...*RedisServer) {
+	t.Helper()
+	ctx := context.Background()
+	for _, node := range nodes {
+		host, port, err := net.SplitHostPort(node.Addr)
+		must(t, err)
+		must(t, c.Primaries[0].Client.Do(ctx, "CLUSTER", "MEET", host, port, node.bus).Err())
+	}
+	for _, node := range nodes {
+		Eventually(t, func() bool {
+			known := node.Client.ClusterNodes(ctx).Val()
+			return !slices.ContainsFunc(c.Primaries, func(p *RedisServer) bool { return !strings.Contains(known, p.nodeID(t)) })
+		})
+	}
 }
 
 // TLSFiles are paths of PEM files: an authority, and a certificate of its for
