@@ -26,6 +26,10 @@ build: ## Build a static binary, .bin/mfa.
 test: ## Run all tests with the race detector; installs what they need.
 	CGO_ENABLED=1 .ci/with-tools go test -race -shuffle=on -timeout=10m ./...
 
+.PHONY: soak
+soak: ## Call for ten minutes while Redis fails in every way, at random.
+	CGO_ENABLED=1 .ci/with-tools go test -race -tags=soak -run='^TestSoak$$' -timeout=20m -v ./server
+
 .PHONY: generate
 generate: ## Generate gen/ from openapi/.
 	go generate ./...
