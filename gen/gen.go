@@ -1,8 +1,13 @@
 // Package gen is the OpenAPI document as Go: the wire types, the strict server
 // interface that package mfa implements, the Echo routes and the document
-// itself. Everything but this file is written by oapi-codegen from
-// openapi/openapi.yaml and openapi/overlay.yaml; run make generate after a
-// change to either, or to oapi-codegen.yaml.
+// itself. It is written in two steps, by make generate:
+//
+//	openapi/openapi.yaml                     upstream's document, however large
+//	  prune: oapi-codegen.yaml's operations
+//	served.yaml                              what of it concerns this service
+//	  oapi-codegen: openapi/overlay.yaml
+//	api.gen.go
 package gen
 
-//go:generate go tool oapi-codegen -config ../oapi-codegen.yaml ../openapi/openapi.yaml
+//go:generate go run ./prune ../oapi-codegen.yaml ../openapi/openapi.yaml served.yaml
+//go:generate go tool oapi-codegen -config ../oapi-codegen.yaml served.yaml
