@@ -49,6 +49,9 @@ func is[E error](err error) bool {
 	return ok
 }
 
+// Another body for upstream's own refusal than the one of every error breaks the build.
+var _ = gen.GenerateTOTPKey401JSONResponse{Body: gen.Error{}}
+
 // answerError writes the answer for err, unless an answer was begun already. It
 // is Echo's HTTPErrorHandler.
 func answerError(err error, c echo.Context) {
@@ -72,5 +75,5 @@ func answerError(err error, c echo.Context) {
 		header.Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter))
 	}
 	// A failed write means that the client is gone: nobody is left to tell.
-	_ = c.JSON(a.status, gen.Error{Error: a.message})
+	_ = c.JSON(a.status, gen.Error(struct{ Error string }{a.message}))
 }

@@ -33,7 +33,9 @@ type Operations struct {
 	log     *slog.Logger
 }
 
-// A changed document breaks the build here.
+// A changed document breaks the build here, and in the methods: they build what they
+// answer as the struct that they know of, and convert it to the document's. Go does that
+// only while both have the same members, so none is sent that nobody has set.
 var _ gen.StrictServerInterface = (*Operations)(nil)
 
 // New returns the operations. Keys are issued in the name of issuer and kept in
@@ -47,7 +49,8 @@ var errNoPrincipal = errors.New("no principal in the context of an operation")
 // GenerateTOTPKey returns the caller's pending TOTP key, and makes one if there is
 // none. Nothing is returned before the store has confirmed what is pending: a key
 // that an app shows but nobody remembers would lock its owner out.
-func (o *Operations) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
+func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
+	_ = struct{}(request) // There is no input; should there be any, this breaks the build.
 	principal, ok := auth.FromContext(ctx)
 	if !ok {
 		return nil, errNoPrincipal
@@ -63,13 +66,14 @@ func (o *Operations) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyR
 	if key.Outcome == store.ReplacedUnreadable || key.Outcome == store.ReplacedExpired {
 		o.log.WarnContext(ctx, "pending secret has been replaced", "outcome", string(key.Outcome))
 	}
-	var response totpKeyResponse
-	response.Body.Data = gen.TOTPKey{
-		OTPAuthURL: otpauthURL(o.issuer, accountName(principal.Label), key.Secret),
-		Secret:     key.Secret.Base32(),
-	}
-	response.Headers.TOTPKeyExpiresIn = wholeSeconds(key.Deadline.Sub(o.now()))
-	return response, nil
+	data := gen.TOTPKey(struct{ OTPAuthURL, Secret string }{
+		otpauthURL(o.issuer, accountName(principal.Label), key.Secret),
+		key.Secret.Base32(),
+	})
+	return totpKeyResponse{
+		Body:    gen.GenerateTOTPKey200JSONResponseBody(struct{ Data gen.TOTPKey }{data}),
+		Headers: gen.GenerateTOTPKey200ResponseHeaders(struct{ TOTPKeyExpiresIn int }{wholeSeconds(key.Deadline.Sub(o.now()))}),
+	}, nil
 }
 
 // newSecret makes a 160-bit secret with pquerna/otp, which reads crypto/rand. The
