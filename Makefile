@@ -34,6 +34,10 @@ soak: ## Call for ten minutes while Redis fails in every way, at random.
 generate: ## Generate gen/ from openapi/.
 	go generate ./...
 
+.PHONY: drill
+drill: ## Show what an engineer sees of a changed document.
+	.ci/with-tools go test -count=1 -v -run '^TestEveryChange' ./gen
+
 .PHONY: check
 check: drift tidy lint test ## Run everything that CI runs.
 
