@@ -24,22 +24,12 @@ import (
 // ready returns what /readyz says.
 func (s *service) ready() (status int, body string) {
 	s.t.Helper()
-	admin := s.logLines("listening")[0]["admin_address"].(string)
-	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+admin+"/readyz", http.NoBody)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	w, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	defer w.Body.Close()
+	got := s.admin("/readyz")
 	states := map[string]string{}
-	if err := json.NewDecoder(w.Body).Decode(&states); err != nil {
+	if err := json.Unmarshal([]byte(got.body), &states); err != nil {
 		s.t.Fatal(err)
 	}
-	return w.StatusCode, fmt.Sprint(states)
+	return got.status, fmt.Sprint(states)
 }
 
 // startWithKeys starts a service whose tokens are verified by what location has,

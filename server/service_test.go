@@ -20,7 +20,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"go.uber.org/goleak"
 
-	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/gen/client"
 	"quiva.ai/mfa/store/storetest"
 )
 
@@ -194,7 +194,24 @@ func (s *service) send(method, path string, fields http.Header, body io.Reader) 
 		return reply{}
 	}
 	maps.Copy(r.Header, fields)
-	response, err := s.client.Do(r)
+	return s.do(s.client, r)
+}
+
+// admin returns what the admin listener answers, which has no contract.
+func (s *service) admin(path string) reply {
+	s.t.Helper()
+	address := s.logLines("listening")[0]["admin_address"].(string)
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+address+path, http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	return s.do(&http.Client{Transport: transport}, r)
+}
+
+func (s *service) do(through *http.Client, r *http.Request) reply {
+	s.t.Helper()
+	response, err := through.Do(r)
 	if err != nil {
 		s.t.Error(err)
 		return reply{}
@@ -209,22 +226,23 @@ func (s *service) send(method, path string, fields http.Header, body io.Reader) 
 }
 
 // generate demands a 200 and returns its key and the seconds left.
-func (s *service) generate(fields http.Header) (key gen.TOTPKey, expiresIn int) {
+func (s *service) generate(fields http.Header) (key client.TOTPKey, expiresIn int) {
 	s.t.Helper()
-	got := s.post(fields)
-	if got.status != http.StatusOK {
-		s.t.Fatalf("generate = %d %s; want 200\n%s", got.status, got.body, s.log)
-	}
-	var body gen.GenerateTOTPKey200JSONResponseBody
-	decoder := json.NewDecoder(strings.NewReader(got.body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&body); err != nil {
+	api, err := client.NewClientWithResponses(s.url, client.WithHTTPClient(s.client))
+	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := fmt.Sscanf(got.header.Get("Totp-Key-Expires-In"), "%d", &expiresIn); err != nil {
+	got, err := api.GenerateTOTPKeyWithResponse(s.t.Context(), func(_ context.Context, r *http.Request) error {
+		maps.Copy(r.Header, fields)
+		return nil
+	})
+	if err != nil {
 		s.t.Fatal(err)
 	}
-	return body.Data, expiresIn
+	if got.JSON200 == nil {
+		s.t.Fatalf("generate = %s %s; want 200\n%s", got.Status(), got.Body, s.log)
+	}
+	return got.JSON200.Data, got.Headers200.TOTPKeyExpiresIn
 }
 
 // command runs another command of the program with the service's settings.
