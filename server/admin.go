@@ -19,9 +19,10 @@ const readinessTime = 500 * time.Millisecond
 
 // newAdmin returns the handler of the admin listener, which is not for clients:
 //
-//	/livez   200: the process answers; if it does not, restart it
-//	/readyz  200 or 503: send it requests, or not, and the state of each check
-func newAdmin(checks []readinessCheck) http.Handler {
+//	/livez         200: the process answers; if it does not, restart it
+//	/readyz        200 or 503: send it requests, or not, and the state of each check
+//	/openapi.json  200: the document of what the API listener serves
+func newAdmin(checks []readinessCheck, document json.RawMessage) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]bool{"live": true})
@@ -37,6 +38,9 @@ func newAdmin(checks []readinessCheck) http.Handler {
 			}
 		}
 		writeJSON(w, status, states)
+	})
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, document)
 	})
 	return mux
 }

@@ -31,7 +31,7 @@ func TestLivenessAndReadiness(t *testing.T) {
 		{"GET", "/readyz", []readinessCheck{broken, sound}, 503, `{"broken":"down","sound":"ok"}`},
 	} {
 		w := httptest.NewRecorder()
-		newAdmin(c.checks).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), c.method, c.path, http.NoBody))
+		newAdmin(c.checks, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), c.method, c.path, http.NoBody))
 		if w.Code != c.status || strings.TrimSpace(w.Body.String()) != c.body || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s %s = %d %s; want %d %s", c.method, c.path, w.Code, w.Body, c.status, c.body)
 		}

@@ -90,6 +90,7 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		{[]string{"serve", "--issuer", ""}, exitUsage, "mfa: settings:\n  --issuer: is empty\n"},
 		{[]string{"serve", "now"}, exitUsage, "mfa: usage: want no arguments\n"},
 		{[]string{"serve", "--seal-keys", "x"}, exitUsage, "mfa: usage: unknown flag: --seal-keys\n"},
+		{[]string{"openapi", "--format", "xml"}, exitUsage, "mfa: usage: --format must be yaml or json\n"},
 		{[]string{"apikey", "revoke"}, exitUsage, "mfa: usage: want the id of one API key\n"},
 		{create[:4], exitUsage, "mfa: usage: --email must be an e-mail address\n"},
 		{[]string{"apikey", "create", "--email", "ada@example.com"}, exitUsage, "mfa: usage: --account must be 1 to 255 bytes of UTF-8\n"},

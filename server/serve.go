@@ -68,6 +68,10 @@ func (p *process) serve(ctx context.Context, s settings, dev bool) error {
 		keySet = auth.NewKeySet(*s.JWTKeySet, time.Duration(s.JWTRefresh), p.now, log)
 		checks = append(checks, readinessCheck{"jwk_set", keySet.Check})
 	}
+	document, err := documentJSON()
+	if err != nil {
+		return err
+	}
 	handler, err := p.newAPI(s, backend, keys, keySet, log)
 	if err != nil {
 		return err
@@ -80,7 +84,7 @@ func (p *process) serve(ctx context.Context, s settings, dev bool) error {
 
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return serveHTTP(ctx, api, handler, log) })
-	running.Go(func() error { return serveHTTP(ctx, admin, newAdmin(checks), log) })
+	running.Go(func() error { return serveHTTP(ctx, admin, newAdmin(checks, document), log) })
 	if keySet != nil {
 		running.Go(func() error { keySet.Run(ctx); return nil })
 	}
