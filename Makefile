@@ -31,6 +31,11 @@ test: ## Run all tests with the race detector; installs what they need.
 soak: ## Call for ten minutes while Redis fails in every way, at random.
 	CGO_ENABLED=1 .ci/with-tools go test -race -tags=soak -run='^TestSoak$$' -timeout=20m -v ./server
 
+.PHONY: interop
+interop: ## Test with clients and authenticators not written in Go; installs them.
+	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli) \
+		go test -tags=interop -count=1 -run=^TestInterop -timeout=5m ./server
+
 .PHONY: generate
 generate: ## Generate gen/ from openapi/.
 	go generate ./...

@@ -1,0 +1,205 @@
+//go:build interop
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/totp"
+
+	"quiva.ai/mfa/store/storetest"
+)
+
+// hardAccounts are what a token may have for a label, and an operator for an issuer,
+// that a URL or an app's reader of it could get wrong.
+var hardAccounts = []struct {
+	issuer, email string
+	account       string // as apps are to show it, where it is not the email
+}{
+	{"quiva.ai", "user@example.com", ""},
+	{"quiva.ai", "user+tag@example.com", ""},
+	{"quiva.ai", "a&digits=8", ""},
+	{"quiva.ai", "a=b&secret=AAAA#c?d/e//f", ""},
+	{"quiva.ai", "100%", ""},
+	{"quiva.ai", "a%3Ab%41", ""},
+	{"quiva.ai", "urn:user:7", "urn_user_7"},
+	{"quiva.ai", " two  spaces ", ""},
+	{"quiva.ai", `"quoted" 'too' <b>\;,~`, ""},
+	{"quiva.ai", "👩‍👩‍👧‍👦@example.com", ""},
+	{"quiva.ai", "مرحبا@مثال.example", ""},
+	{"quiva.ai", "\u202eevil", ""},
+	{"quiva.ai", "cafe\u0301 is not café", ""},
+	{"quiva.ai", "line\nbreak\ttab", ""},
+	{"quiva.ai", strings.Repeat("x", 300), strings.Repeat("x", 254)},
+	{"quiva.ai", strings.Repeat("語", 300), strings.Repeat("語", 28)},
+	{"AT&T", "user@example.com", ""},
+	{"A&digits=8", "user@example.com", ""},
+	{"A+B", "a+b", ""},
+	{"Ü ber", "ü ber", ""},
+	{"100%", "100%", ""},
+	{"a/b?c#d=e@f", "user@example.com", ""},
+	{strings.Repeat("&", 32), strings.Repeat("&", 300), strings.Repeat("&", 84)},
+}
+
+// reading is what a program has read from an otpauth URL.
+type reading struct {
+	Issuer  string `json:"issuer"`
+	Account string `json:"account"`
+	Secret  string `json:"secret"`
+	Code    string `json:"code"`
+}
+
+// fixed is the time that codes are compared at, where a program can be told one.
+var fixed = time.Unix(1234567890, 0)
+
+// Programs that share no code with ours read the URLs that the service answers with:
+//
+//	zbarimg          the whole URL, from a QR code, byte for byte
+//	otpauth, otplib  issuer, account, secret and the code at a given time
+//	oathtool         the code at a given time; it takes no URL, but its secret
+//	keepassxc-cli    the present code; it keeps the URL whole, and shows entries by
+//	                 their own titles, not by the URL's issuer and account
+func TestInteropEveryProgramReadsWhatWasMeant(t *testing.T) {
+	redis := storetest.StartRedis(t)
+	var urls []string
+	var want []reading
+	for i, c := range hardAccounts {
+		s := startService(t, testEnviron(redis, "MFA_ISSUER="+c.issuer))
+		claims := goodClaims(fmt.Sprintf("u%d", i), jwt.MapClaims{"email": c.email})
+		key, _ := s.generate(bearer(newToken(t, claims)))
+		account := c.account
+		if account == "" {
+			account = c.email
+		}
+		urls = append(urls, key.OTPAuthURL)
+		want = append(want, reading{c.issuer, account, key.Secret, codeAt(t, key.Secret, fixed)})
+	}
+	t.Run("zbarimg", func(t *testing.T) { zbarimg(t, urls) })
+	t.Run("npm", func(t *testing.T) { npm(t, urls, want) })
+	t.Run("oathtool", func(t *testing.T) { oathtool(t, want) })
+	t.Run("keepassxc-cli", func(t *testing.T) { keepassxc(t, urls, want) })
+}
+
+// zbarimg draws a QR code of every URL and has it read back.
+func zbarimg(t *testing.T, urls []string) {
+	dir := t.TempDir()
+	command := exec.CommandContext(t.Context(), "zbarimg", "--quiet", "--raw")
+	command.Dir = dir
+	for i, url := range urls {
+		key, err := otp.NewKeyFromURL(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := key.Image(400, 400)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file bytes.Buffer
+		if err := png.Encode(&file, image); err != nil {
+			t.Fatal(err)
+		}
+		name := strconv.Itoa(i) + ".png"
+		command.Args = append(command.Args, name)
+		if err := os.WriteFile(filepath.Join(dir, name), file.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(strings.Join(urls, "\n")+"\n", printed(t, command, "")); diff != "" {
+		t.Error("(-URLs +read)", diff)
+	}
+}
+
+// npm installs the libraries, exactly those of package-lock.json, and has them read.
+func npm(t *testing.T, urls []string, want []reading) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/interop")); err != nil {
+		t.Fatal(err)
+	}
+	install := exec.CommandContext(t.Context(), "npm", "ci")
+	install.Dir = dir
+	printed(t, install, "")
+	read := exec.CommandContext(t.Context(), "node", "read.mjs", strconv.FormatInt(fixed.Unix(), 10))
+	read.Dir = dir
+	var got map[string][]reading
+	if err := json.Unmarshal([]byte(printed(t, read, strings.Join(urls, "\n"))), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]reading{"otpauth": want, "otplib": want}, got); diff != "" {
+		t.Error("(-meant +read)", diff)
+	}
+}
+
+func oathtool(t *testing.T, want []reading) {
+	for _, w := range want {
+		command := exec.CommandContext(t.Context(), "oathtool", "--totp", "--base32",
+			"--now", fixed.UTC().Format("2006-01-02 15:04:05 UTC"), w.Secret)
+		if got := printed(t, command, ""); got != w.Code+"\n" {
+			t.Errorf("%s / %s: code %s; want %s", w.Issuer, w.Account, got, w.Code)
+		}
+	}
+}
+
+// keepassxc imports the URLs into a new database, which a key file opens.
+func keepassxc(t *testing.T, urls []string, want []reading) {
+	t.Chdir(t.TempDir())
+	var database strings.Builder
+	database.WriteString("<KeePassFile><Root><Group>")
+	for i, url := range urls {
+		fmt.Fprintf(&database, "<Entry><String><Key>Title</Key><Value>%d</Value></String><String><Key>otp</Key><Value>", i)
+		if err := xml.EscapeText(&database, []byte(url)); err != nil {
+			t.Fatal(err)
+		}
+		database.WriteString("</Value></String></Entry>")
+	}
+	database.WriteString("</Group></Root></KeePassFile>")
+	if err := os.WriteFile("export.xml", []byte(database.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keepassxc := func(arguments ...string) string {
+		return printed(t, exec.CommandContext(t.Context(), "keepassxc-cli", arguments...), "")
+	}
+	keepassxc("import", "--quiet", "--set-key-file", "key", "--decryption-time", "100", "export.xml", "keys.kdbx")
+	for i, url := range urls {
+		before := codeAt(t, want[i].Secret, time.Now())
+		got := keepassxc("show", "--quiet", "--no-password", "--key-file", "key",
+			"--show-protected", "--attributes", "otp", "--totp", "keys.kdbx", strconv.Itoa(i))
+		after := codeAt(t, want[i].Secret, time.Now())
+		if got != url+"\n"+before+"\n" && got != url+"\n"+after+"\n" {
+			t.Errorf("URL and code are %s; want %s and %s or %s", got, url, before, after)
+		}
+	}
+}
+
+func codeAt(t *testing.T, secret string, at time.Time) string {
+	t.Helper()
+	code, err := totp.GenerateCode(secret, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+// printed runs a program that must succeed and returns its standard output.
+func printed(t *testing.T, program *exec.Cmd, input string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	program.Stdin, program.Stdout, program.Stderr = strings.NewReader(input), &stdout, &stderr
+	if err := program.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s%s", program, err, &stdout, &stderr)
+	}
+	return stdout.String()
+}
