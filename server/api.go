@@ -14,18 +14,18 @@ import (
 	"quiva.ai/mfa/server/auth"
 )
 
-// newAPI returns the handler of the API listener. A request passes, in this order:
+// newAPI returns the handler of the API listener, for at most so many requests in flight. A request passes, in this order:
 //
 //	Echo's router          finds the route
 //	logRequests            request id; writes the answer for an error; one log line
 //	harden                 headers that every answer has
 //	recoverPanic           a panic becomes an error
-//	operations.middleware  operation, authentication, body size, time limit, validation
+//	operations.middleware  operation, overload, authentication, body size, time limit, validation
 //	gen                    the generated handler
 //	ops                    package mfa
 //
 // Any of them may return an error; answerError alone turns it into an answer.
-func newAPI(document *openapi3.T, authenticator *auth.Authenticator, ops gen.StrictServerInterface, now func() time.Time, log *slog.Logger) (http.Handler, error) {
+func newAPI(document *openapi3.T, authenticator *auth.Authenticator, ops gen.StrictServerInterface, most int, now func() time.Time, log *slog.Logger) (http.Handler, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = answerError
 	gen.RegisterHandlers(e, gen.NewStrictHandler(ops, nil))
@@ -33,7 +33,7 @@ func newAPI(document *openapi3.T, authenticator *auth.Authenticator, ops gen.Str
 	if err != nil {
 		return nil, err
 	}
-	guard := &operations{byRoute: matched, authenticator: authenticator, now: now}
+	guard := &operations{byRoute: matched, authenticator: authenticator, now: now, inFlight: make(chan struct{}, most)}
 	e.Use(logRequests(now, log), harden, recoverPanic(), guard.middleware)
 	return e, nil
 }

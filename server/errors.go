@@ -33,7 +33,7 @@ func answerFor(err error) answer {
 		{is[*auth.Refusal](err), answer{http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service."}},
 		{is[*http.MaxBytesError](err), answer{http.StatusRequestEntityTooLarge, "The request body is too large."}},
 		{is[*openapi3filter.RequestError](err), answer{http.StatusBadRequest, "The request does not match the description of the API."}},
-		{errors.Is(err, store.ErrUnavailable) || errors.Is(err, auth.ErrKeysUnavailable), answer{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again."}},
+		{errors.Is(err, store.ErrUnavailable) || errors.Is(err, auth.ErrKeysUnavailable) || errors.Is(err, errOverloaded), answer{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again."}},
 		{errors.Is(err, echo.ErrNotFound), answer{http.StatusNotFound, "There is nothing at this address."}},
 		{errors.Is(err, echo.ErrMethodNotAllowed), answer{http.StatusMethodNotAllowed, "This address does not support the request's method."}},
 	} {

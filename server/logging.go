@@ -105,6 +105,9 @@ func classify(ctx context.Context, err error, status int) (slog.Level, []slog.At
 		// Whoever reads the set has logged why; strangers must not write errors here.
 		return slog.LevelInfo, []slog.Attr{slog.String("cause", "keys_unavailable")}
 	}
+	if errors.Is(err, errOverloaded) {
+		return slog.LevelInfo, []slog.Attr{slog.String("cause", "overloaded")}
+	}
 	fault := slog.String("error", err.Error())
 	if errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled) {
 		return slog.LevelInfo, []slog.Attr{slog.String("cause", "client_left"), fault}

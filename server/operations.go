@@ -43,7 +43,13 @@ type operations struct {
 	byRoute       map[routeKey]*routers.Route
 	authenticator *auth.Authenticator
 	now           func() time.Time
+	inFlight      chan struct{} // has room for as many requests as are let in at once
 }
+
+// errOverloaded says that as many requests are in flight as may be. Those turn the
+// next one away at once: in a queue it would only be answered after its client has gone,
+// and hold memory until then.
+var errOverloaded = errors.New("too many requests in flight")
 
 // matchOperations pairs each route with its operation. One without the other is
 // an error: a route that the document does not know would be served unchecked.
@@ -105,14 +111,20 @@ func eitherCredential(document *openapi3.T, operation *openapi3.Operation) bool 
 	return len(security) == 2 && token == 1 && key == 1
 }
 
-// middleware lets a request through to its operation if there is one, if it is
-// authenticated, and if it keeps to the document, in this order: strangers learn that
+// middleware lets a request through to its operation if there is one, if not too many
+// are in flight, if it is authenticated, and if it keeps to the document, in this order: strangers learn that
 // they are strangers, and no body is awaited from them. Nothing else reaches a handler.
 func (o *operations) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		route := o.byRoute[routeKey{c.Request().Method, c.Path()}]
 		if route == nil {
 			return o.noOperation(c)
+		}
+		select {
+		case o.inFlight <- struct{}{}:
+			defer func() { <-o.inFlight }()
+		default:
+			return errOverloaded
 		}
 		principal, err := o.authenticate(c)
 		if err != nil {

@@ -141,7 +141,7 @@ func (p *process) newAPI(s settings, backend store.Backend, keys *store.APIKeys,
 		return nil, err
 	}
 	pending := store.NewPending(backend, s.SealKeys, time.Duration(s.PendingTTL), p.now)
-	return newAPI(document, authenticator, mfa.New(s.Issuer, pending, p.now, log), p.now, log)
+	return newAPI(document, authenticator, mfa.New(s.Issuer, pending, p.now, log), int(s.MaxInFlight), p.now, log)
 }
 
 // keyFinder is the store as auth sees it.

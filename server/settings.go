@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -37,6 +38,7 @@ type settings struct {
 	JWTKeySet   *auth.KeySetLocation `env:"MFA_JWT_JWKS" help:"JWK set of bearer tokens, a file or an https URL: RS256, PS256, ES256, ES384, EdDSA"`
 	JWTRefresh  keySetInterval       `env:"MFA_JWT_JWKS_REFRESH" default:"5m" help:"how often the JWK set is read again, 1s to 1h: a key that left it stops working"`
 	JWTLeeway   leeway               `env:"MFA_JWT_LEEWAY" default:"30s" help:"clock skew allowed in bearer tokens: 0s to 5m"`
+	MaxInFlight maxInFlight          `env:"MFA_MAX_IN_FLIGHT" default:"256" help:"requests in flight, 1 to 65536; those beyond get a 503 at once"`
 	LogLevel    logLevel             `env:"MFA_LOG_LEVEL" default:"info" help:"debug, info, warn or error"`
 	LogFormat   logFormat            `env:"MFA_LOG_FORMAT" default:"json" help:"json or text"`
 }
@@ -247,6 +249,17 @@ func readDuration(into *time.Duration, text []byte, least, most time.Duration) e
 		return fmt.Errorf("must be a duration from %v to %v, such as 90s", least, most)
 	}
 	*into = d
+	return nil
+}
+
+type maxInFlight int
+
+func (m *maxInFlight) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 17)
+	if err != nil || n < 1 || n > 1<<16 {
+		return errors.New("must be a number from 1 to 65536")
+	}
+	*m = maxInFlight(n)
 	return nil
 }
 

@@ -43,13 +43,16 @@ func failing(fail func() error) opsFunc {
 	return func(context.Context) (gen.GenerateTOTPKeyResponseObject, error) { return nil, fail() }
 }
 
+// testInFlight is how many requests may be in flight in an API of newTestAPI.
+const testInFlight = 4
+
 func newTestAPI(t *testing.T, document *openapi3.T, keys auth.KeyFinder, ops gen.StrictServerInterface, log *output) (http.Handler, error) {
 	t.Helper()
 	authenticator, err := auth.New(auth.Config{Keys: keys, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newAPI(document, authenticator, ops, time.Now, newLogger(log, slog.LevelInfo, "json"))
+	return newAPI(document, authenticator, ops, testInFlight, time.Now, newLogger(log, slog.LevelInfo, "json"))
 }
 
 // serveOps starts an API whose operations are ops and whose every API key is valid.
@@ -161,7 +164,7 @@ func TestWhatADocumentMayComeToDemand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.Use((&operations{byRoute: byRoute, authenticator: authenticator, now: time.Now}).middleware)
+	e.Use((&operations{byRoute: byRoute, authenticator: authenticator, now: time.Now, inFlight: make(chan struct{}, 1)}).middleware)
 	const mismatch = `{"error":"The request does not match the description of the API."}` + "\n"
 	for _, c := range []struct {
 		name, path string
