@@ -45,6 +45,9 @@ func TestSoak(t *testing.T) {
 			h.lose(begin)
 		}
 		happened[f.name]++
+		for _, s := range replicas {
+			s.log.discard()
+		}
 		over := time.Now()
 		storetest.Eventually(t, func() bool { return r.service.post(asUser(t, "ada")).status == http.StatusOK })
 		if took := time.Since(over); took > recoveryTime {

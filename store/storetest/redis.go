@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -116,10 +119,15 @@ func (s *RedisServer) Kill() {
 	}
 }
 
-// Restart ends the process at once and starts another, empty one at the same address.
+// Restart ends the process at once and starts another, empty one at the same address. A
+// snapshot that the first one made, as DEBUG RELOAD does, would bring old keys back.
 func (s *RedisServer) Restart(t testing.TB) {
 	t.Helper()
 	s.Kill()
+	dir := s.process.Args[slices.Index(s.process.Args, "--dir")+1]
+	if err := os.RemoveAll(filepath.Join(dir, "dump.rdb")); err != nil {
+		t.Fatal(err)
+	}
 	s.process = start(t, "Ready to accept connections", func() []string { return s.process.Args[1:] })
 }
 
