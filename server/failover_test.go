@@ -14,24 +14,28 @@ import (
 // had not got them yet.
 func TestFailover(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		setting string
-		start   func(t *testing.T) (url string, fail, after func())
+		name  string
+		most  time.Duration // that callers may see failures
+		start func(t *testing.T) (url string, fail, after func())
 	}{
-		{"Sentinel, primary killed", "down-after 1 s", func(t *testing.T) (string, func(), func()) {
+		{"Sentinel, primary killed", 6 * time.Second, func(t *testing.T) (string, func(), func()) {
 			s := storetest.StartSentinel(t)
 			return s.URL, s.Primary.Kill, func() {}
 		}},
-		{"Sentinel, primary stopped, back later", "down-after 1 s", func(t *testing.T) (string, func(), func()) {
+		{"Sentinel, primary and a sentinel killed", 8 * time.Second, func(t *testing.T) (string, func(), func()) {
+			s := storetest.StartSentinel(t)
+			return s.URL, func() { s.Primary.Kill(); s.KillFirstSentinel() }, func() {}
+		}},
+		{"Sentinel, primary stopped, back later", 6 * time.Second, func(t *testing.T) (string, func(), func()) {
 			s := storetest.StartSentinel(t)
 			return s.URL, func() { s.Primary.Stop(t) }, func() { s.Primary.Continue(t) }
 		}},
-		{"Cluster, one of three primaries killed", "node timeout 2 s", func(t *testing.T) (string, func(), func()) {
+		{"Cluster, one of three primaries killed", 9 * time.Second, func(t *testing.T) (string, func(), func()) {
 			cluster := storetest.StartCluster(t)
 			cluster.AddReplicas(t)
 			return cluster.URL, cluster.Primaries[1].Kill, func() {}
 		}},
-		{"Cluster, one of three primaries stopped, back later", "node timeout 2 s", func(t *testing.T) (string, func(), func()) {
+		{"Cluster, one of three primaries stopped, back later", 9 * time.Second, func(t *testing.T) (string, func(), func()) {
 			cluster := storetest.StartCluster(t)
 			cluster.AddReplicas(t)
 			return cluster.URL, func() { cluster.Primaries[1].Stop(t) }, func() { cluster.Primaries[1].Continue(t) }
@@ -42,17 +46,19 @@ func TestFailover(t *testing.T) {
 			h, stop := underLoad(t, url)
 			failed := time.Now()
 			fail()
-			settled := func() bool { n, _, settled := h.outage(failed); return n > 0 && settled }
-			storetest.Eventually(t, settled)
+			storetest.Eventually(t, func() bool { n, _, settled := h.outage(failed); return n > 0 && settled })
+			h.lose(failed)
 			after()
 			back := time.Now()
 			storetest.Eventually(t, func() bool { _, _, settled := h.outage(back); return settled })
 			stop()
-			h.lose(failed)
 			n, outage, _ := h.outage(failed)
+			if outage > c.most {
+				t.Errorf("callers saw failures for %v; want at most %v", outage, c.most)
+			}
 			lost := h.verify(t)
-			t.Logf("%s (%s): callers saw %v of 503 (%d of %d calls), slowest answer %v, %d pending keys lost",
-				c.name, c.setting, outage.Round(10*time.Millisecond), n, len(h.all(time.Time{})), h.slowest().Round(time.Millisecond), lost)
+			t.Logf("%s: callers saw 503 for %v (%d of %d calls), slowest answer %v, %d pending keys lost",
+				c.name, outage.Round(10*time.Millisecond), n, len(h.all(time.Time{})), h.slowest().Round(time.Millisecond), lost)
 		})
 	}
 }
@@ -81,8 +87,8 @@ func (h *history) verify(t *testing.T) (lost int) {
 	for _, b := range broken {
 		t.Error(b)
 	}
-	if slowest := h.slowest(); slowest > answerTime {
-		t.Errorf("an answer took %v; want at most %v", slowest, answerTime)
+	if slowest := h.slowest(); slowest > answerTime+h.stalled {
+		t.Errorf("an answer took %v; want at most %v, and %v for which the machine stood still", slowest, answerTime, h.stalled)
 	}
 	return lost
 }
@@ -103,10 +109,10 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 	}
 	storetest.Eventually(t, func() bool { _, _, settled := h.outage(start); return settled })
 	stop()
-	n, outage, _ := h.outage(start)
+	n, _, _ := h.outage(start)
 	lost := h.verify(t)
-	if lost > 0 || moved == 0 {
-		t.Errorf("%d slots moved, %d pending keys lost; want some, and none", moved, lost)
+	if moved == 0 || n > 0 || lost > 0 {
+		t.Errorf("%d slots moved, %d calls failed, %d pending keys lost; want some, none and none", moved, n, lost)
 	}
-	t.Logf("Cluster, %d slots moved: callers saw %v of 503 (%d of %d calls), slowest answer %v", moved, outage, n, len(h.all(time.Time{})), h.slowest())
+	t.Logf("Cluster, %d slots moved: %d of %d calls failed, slowest answer %v", moved, n, len(h.all(time.Time{})), h.slowest().Round(time.Millisecond))
 }

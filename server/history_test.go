@@ -20,6 +20,7 @@ type history struct {
 	mu      sync.Mutex
 	answers map[string][]answered
 	losses  []window
+	stalled time.Duration // the longest time for which the machine let this process wait
 }
 
 // answered is one answer: when the call began and ended, and its content.
@@ -49,6 +50,7 @@ func (h *history) drive(ctx context.Context, services []*service, callers, accou
 		headers[i] = asUser(services[0].t, accountName(i))
 	}
 	var calling sync.WaitGroup
+	calling.Go(func() { h.watchMachine(ctx) })
 	for i := range callers {
 		calling.Go(func() {
 			// 20 ms apart, so that the callers do not take all the time of the machine.
@@ -67,6 +69,18 @@ func (h *history) drive(ctx context.Context, services []*service, callers, accou
 		})
 	}
 	calling.Wait()
+}
+
+// watchMachine measures what has to be allowed for: a process that is not run answers late.
+func (h *history) watchMachine(ctx context.Context) {
+	const nap = 10 * time.Millisecond
+	for ctx.Err() == nil {
+		begin := time.Now()
+		time.Sleep(nap)
+		h.mu.Lock()
+		h.stalled = max(h.stalled, time.Since(begin)-nap)
+		h.mu.Unlock()
+	}
 }
 
 func (h *history) add(account string, begin time.Time, got reply) {

@@ -15,15 +15,20 @@ const (
 	inspectTime     = 2 * time.Second
 )
 
-// reportFindings logs what an operator should know of Redis, as soon as Redis can tell:
-// at start-up, or after an outage at start-up. What is fatal it keeps looking at until
-// that has been put right.
+// reportFindings logs what an operator should know of Redis, as soon as Redis can tell,
+// and until then, why it cannot. What is fatal it keeps looking at until that has been put
+// right.
 func reportFindings(ctx context.Context, inspect func(context.Context) ([]store.Finding, error), log *slog.Logger) {
 	var reported []store.Finding
+	failed := false
 	for ticker := time.NewTicker(inspectInterval); ; {
 		inspection, cancel := context.WithTimeout(ctx, inspectTime)
 		findings, err := inspect(inspection)
 		cancel()
+		if err != nil && !failed && ctx.Err() == nil {
+			failed = true
+			log.WarnContext(ctx, "redis does not answer yet", "error", err)
+		}
 		if err == nil && !slices.Equal(findings, reported) {
 			for _, f := range findings {
 				level := slog.LevelWarn

@@ -71,6 +71,12 @@ func TestASetUpThatCannotServeIsReportedUntilItCan(t *testing.T) {
 	if status, body := s.ready(); status != http.StatusServiceUnavailable || !strings.Contains(body, "NOPERM") {
 		t.Errorf("/readyz = %d %s; want 503 and NOPERM", status, body)
 	}
+	// It looks again in vain, at least once.
+	redis.Client.ConfigResetStat(t.Context())
+	storetest.Eventually(t, func() bool { return redis.Calls(t)["eval"] > 0 })
+	if lines := s.logLines("redis is fit to serve"); len(lines) != 0 || len(s.logLines(notSetUp)) != 3 {
+		t.Errorf("before anything was put right: %v\n%s", lines, s.log)
+	}
 	setReadmeUser(t, redis)
 	storetest.Eventually(t, func() bool { return len(s.logLines("redis is fit to serve")) == 1 })
 	if status, body := s.ready(); status != http.StatusOK {
@@ -87,6 +93,10 @@ func TestTheServiceStartsBeforeRedis(t *testing.T) {
 	}
 	if got := s.post(asUser(t, "ada")); got.status != http.StatusServiceUnavailable {
 		t.Errorf("without Redis: %d; want 503", got.status)
+	}
+	storetest.Eventually(t, func() bool { return len(s.logLines("redis does not answer yet")) > 0 })
+	if line := s.logLines("redis does not answer yet")[0]; line["level"] != "WARN" || !strings.Contains(line["error"].(string), "refused") {
+		t.Errorf("log line %v; want WARN with the cause", line)
 	}
 	redis.Restart(t)
 	storetest.Eventually(t, func() bool { return len(s.logLines("redis is fit to serve")) == 1 })

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -27,15 +29,28 @@ const (
 // probes are the commands that serving takes, in a form that changes nothing: SET with
 // XX makes no key. Redis judges permissions before anything else.
 var probes = []struct {
-	key  string
-	args []any
+	command, key string
+	args         []any
 }{
-	{probePending, []any{"SET", probePending, "", "XX"}},
-	{probePending, []any{"GET", probePending}},
-	{probePending, []any{"TYPE", probePending}},
-	{probePending, []any{"EVAL", "return 1", 1, probePending}},
-	{probeAPIKey, []any{"SET", probeAPIKey, "", "XX"}},
-	{probeAPIKey, []any{"GET", probeAPIKey}},
+	{"SET", probePending, []any{"SET", probePending, "", "XX"}},
+	{"GET", probePending, []any{"GET", probePending}},
+	{"TYPE", probePending, []any{"TYPE", probePending}},
+	{"EVAL", probePending, []any{"EVAL", "return 1", 1, probePending}},
+	{"SET", probeAPIKey, []any{"SET", probeAPIKey, "", "XX"}},
+	{"GET", probeAPIKey, []any{"GET", probeAPIKey}},
+}
+
+var deniedCommand = regexp.MustCompile(`'([^']+)' command`)
+
+// denied returns the command that Redis refuses: not always the one that was called,
+// because connecting takes others, such as SELECT. Where it is the key that is refused,
+// Redis names none.
+func denied(err error) string {
+	named := deniedCommand.FindStringSubmatch(err.Error())
+	if named == nil {
+		return ""
+	}
+	return strings.ToUpper(strings.ReplaceAll(named[1], "|", " "))
 }
 
 // Inspect tells what is wrong with the way in which Redis is set up for this service; in a
@@ -43,9 +58,6 @@ var probes = []struct {
 // loading its data, is ErrUnavailable.
 func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	var findings []Finding
-	if r.plaintext {
-		findings = append(findings, Finding{Text: "the connection to Redis leaves this machine and is not encrypted: use rediss://"})
-	}
 	var mu sync.Mutex
 	err := r.eachPrimary(ctx, func(ctx context.Context, server redis.UniversalClient) error {
 		found, err := inspect(ctx, server, r.isCluster())
@@ -63,12 +75,21 @@ func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	case redis.IsAuthError(err):
 		findings, err = append(findings, Finding{"Redis does not accept the user and password of MFA_REDIS_URL", true}), nil
 	case redis.IsPermissionError(err):
-		findings, err = append(findings, Finding{"the Redis user may not use CLUSTER SLOTS", true}), nil
+		findings, err = append(findings, Finding{"the Redis user may not use " + denied(err), true}), nil
 	case redis.HasErrorPrefix(err, "This instance has cluster support disabled"):
 		findings, err = append(findings, Finding{"Redis is no cluster: use redis:// or rediss://", true}), nil
 	}
+	if r.plaintext.Load() {
+		findings = append(findings, Finding{Text: "the connection to Redis leaves this machine and is not encrypted: use rediss://"})
+	}
 	slices.SortFunc(findings, func(a, b Finding) int { return strings.Compare(a.Text, b.Text) })
-	return findings, err
+	return slices.Compact(findings), err
+}
+
+// leavesMachine tells whether anybody between here and the address could read along.
+func leavesMachine(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() // else the path of a socket
 }
 
 // inspect asks one server.
@@ -80,6 +101,9 @@ func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) 
 	findings := inspectInfo(info, inCluster)
 	if err != nil {
 		findings = []Finding{{"the Redis user may not use INFO: version and maxmemory-policy are not checked", false}}
+		if command := denied(err); command != "INFO" {
+			findings = []Finding{{"the Redis user may not use " + command, true}}
+		}
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal }) {
 		return findings, nil // what else it answers says nothing of permissions
@@ -90,9 +114,7 @@ func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) 
 		switch {
 		case err == nil || errors.Is(err, redis.Nil) || moved:
 		case redis.IsPermissionError(err):
-			findings = append(findings, Finding{fmt.Sprintf("the Redis user may not use %v on keys like %v", probe.args[0], probe.key), true})
-		case redis.IsReadOnlyError(err):
-			return append(findings, Finding{"Redis is a replica, which takes no writes: name its primary, or use Sentinel", true}), nil
+			findings = append(findings, Finding{"the Redis user may not use " + probe.command + " on keys like " + probe.key, true})
 		default:
 			return findings, unavailable(err)
 		}
@@ -113,6 +135,9 @@ func inspectInfo(info map[string]map[string]string, inCluster bool) []Finding {
 		findings = append(findings, Finding{"Redis is a node of a cluster: use redis+cluster://", true})
 	case mode == "sentinel":
 		findings = append(findings, Finding{"Redis is a sentinel: add ?master_name= to the URL", true})
+	}
+	if info["Replication"]["role"] == "slave" {
+		findings = append(findings, Finding{"Redis is a replica, which loses what is written to it: name its primary, or use Sentinel", true})
 	}
 	if policy := info["Memory"]["maxmemory_policy"]; policy != "" && policy != "noeviction" {
 		findings = append(findings, Finding{"maxmemory-policy is " + policy + ", by which Redis may drop keys before their time: set noeviction", false})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +47,11 @@ func TestInspectionFindsWhatIsWrongWithTheSetUp(t *testing.T) {
 		},
 			[]store.Finding{{Text: "maxmemory-policy is volatile-ttl, by which Redis may drop keys before their time: set noeviction"}}},
 		"replica": {func(t *testing.T, s *storetest.RedisServer) { do(t, s, "REPLICAOF", "127.0.0.1", "1") },
-			[]store.Finding{{Text: "Redis is a replica, which takes no writes: name its primary, or use Sentinel", Fatal: true}}},
+			[]store.Finding{{Text: "Redis is a replica, which loses what is written to it: name its primary, or use Sentinel", Fatal: true}}},
+		"writable replica": {func(t *testing.T, s *storetest.RedisServer) {
+			do(t, s, "REPLICAOF", "127.0.0.1", "1")
+			do(t, s, "CONFIG", "SET", "replica-read-only", "no")
+		}, []store.Finding{{Text: "Redis is a replica, which loses what is written to it: name its primary, or use Sentinel", Fatal: true}}},
 		"password": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, "resetpass >other ~* +@all") },
 			[]store.Finding{{Text: "Redis does not accept the user and password of MFA_REDIS_URL", Fatal: true}}},
 		"no INFO": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" -info") },
@@ -111,15 +114,39 @@ func TestInspectionFindsTheWrongKindOfServer(t *testing.T) {
 	})
 }
 
+// What connecting takes is what is missing, and not what was called afterwards.
+func TestInspectionNamesTheCommandThatIsRefused(t *testing.T) {
+	server := storetest.StartRedis(t)
+	setUser(t, server, leastPrivilege)
+	for suffix, command := range map[string]string{"/1": "SELECT", "?client_name=mfa": "CLIENT SETNAME"} {
+		wantFindings(t, "redis://mfa:pw@"+server.Addr+suffix, []store.Finding{{Text: "the Redis user may not use " + command, Fatal: true}})
+	}
+	for _, rules := range []string{leastPrivilege + " +select", leastPrivilege + " +client|setname"} {
+		setUser(t, server, rules)
+		suffix := map[bool]string{true: "/1", false: "?client_name=mfa"}[strings.HasSuffix(rules, "select")]
+		wantFindings(t, "redis://mfa:pw@"+server.Addr+suffix, nil)
+	}
+}
+
+// A server that cannot tell now is not one in which nothing was found.
+func TestInspectionOfAServerWithoutMemoryIsNone(t *testing.T) {
+	server := storetest.StartRedis(t, "--maxmemory", "1")
+	if findings, err := newRedis(t, server.URL).Inspect(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("inspection: %v, %v; want ErrUnavailable", findings, err)
+	}
+}
+
+// It is the servers' addresses that count, which may be others than those of the URL.
 func TestInspectionFindsPlaintextOnTheNetwork(t *testing.T) {
+	elsewhere := storetest.StartSentinelOf(t, "192.0.2.1", "6379") // nobody's (RFC 5737)
 	for address, leaves := range map[string]bool{
 		"redis://127.0.0.1:1": false, "redis://localhost:1": false, "redis://[::1]:1": false, "unix:///nowhere": false,
 		"rediss://redis.invalid:1": false, "redis://redis.invalid:1": true, "redis://192.0.2.1:1": true,
-		"redis://127.0.0.1:1?master_name=m&addr=redis.invalid:1": true, "redis+cluster://127.0.0.1:1?addr=redis.invalid:1": true,
+		"redis://" + elsewhere + "?master_name=mfa": true, "redis+cluster://redis.invalid:1": true,
 	} {
 		findings, err := newRedis(t, address).Inspect(t.Context())
-		want := leaves && len(findings) == 1 && strings.Contains(findings[0].Text, "is not encrypted") && !findings[0].Fatal
-		if !errors.Is(err, store.ErrUnavailable) || !want && len(findings) > 0 || leaves != want {
+		found := len(findings) == 1 && strings.Contains(findings[0].Text, "is not encrypted") && !findings[0].Fatal
+		if !errors.Is(err, store.ErrUnavailable) || found != leaves || !leaves && len(findings) > 0 {
 			t.Errorf("%s: %v, %v; not encrypted: want %t", address, findings, err, leaves)
 		}
 	}
@@ -142,27 +169,43 @@ func TestReadyMeansThatWritesAreTaken(t *testing.T) {
 			t.Errorf("after %v: %v; want ready %t", c.command, err, c.ready)
 		}
 	}
-	node := storetest.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(storetest.FreePort(t)))
-	do(t, node, "CLUSTER", "ADDSLOTSRANGE", "0", "1")
-	if err := newRedis(t, node.URL).Ready(t.Context()); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("a node of a cluster, taken for a single server: %v; want ErrUnavailable", err)
-	}
 }
 
-// A cluster that has lost a part of its slots, and serves the others, is ready: of the
-// accounts that it still serves nobody is turned away.
-func TestAClusterIsReadyWithOnePrimaryThatAnswers(t *testing.T) {
+// Of the accounts that a cluster still serves nobody is turned away: it is ready while
+// one primary takes writes, within the time that /readyz has, though another hangs.
+func TestAClusterIsReadyWithOnePrimaryThatTakesWrites(t *testing.T) {
 	cluster := storetest.StartCluster(t)
+	backend := newRedis(t, cluster.URL)
+	ready := func(want bool, state string) {
+		t.Helper()
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			if err := backend.Ready(ctx); (err == nil) != want || err != nil && !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("%s: %v; want ready %t", state, err, want)
+			}
+		}
+	}
+	full := func(limit string, nodes ...*storetest.RedisServer) {
+		for _, p := range nodes {
+			do(t, p, "CONFIG", "SET", "maxmemory", limit)
+		}
+	}
 	for _, p := range cluster.Primaries {
 		do(t, p, "CONFIG", "SET", "cluster-require-full-coverage", "no")
 	}
-	backend := newRedis(t, cluster.URL)
-	for lost := 1; lost <= 3; lost++ {
-		cluster.Primaries[3-lost].Kill()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		if err := backend.Ready(ctx); (err == nil) != (lost < 3) {
-			t.Errorf("with %d of 3 primaries lost: %v", lost, err)
-		}
-	}
+	ready(true, "sound")
+	full("1", cluster.Primaries...)
+	ready(false, "all without memory")
+	full("0", cluster.Primaries[2])
+	ready(true, "two of three without memory")
+	full("0", cluster.Primaries...)
+	cluster.Primaries[1].Stop(t)
+	ready(true, "one of three hangs")
+	cluster.Primaries[1].Continue(t)
+	cluster.Primaries[1].Kill()
+	cluster.Primaries[2].Kill()
+	ready(true, "two of three killed")
+	cluster.Primaries[0].Kill()
+	ready(false, "all killed")
 }

@@ -17,7 +17,7 @@ import (
 // together came with it).
 type Redis struct {
 	client    redis.UniversalClient // of a cluster, or of one server at a time
-	plaintext bool                  // for all the network to read
+	plaintext atomic.Bool           // a server was dialled that is not here, without TLS
 }
 
 var _ Backend = (*Redis)(nil)
@@ -28,7 +28,13 @@ func NewRedis(url RedisURL) *Redis {
 	// go-redis prints to standard error what it also returns. Whoever gets the
 	// error logs it, once and as JSON.
 	logging.Disable()
-	return &Redis{client: url.connect(), plaintext: url.plaintext()}
+	r := &Redis{}
+	r.client = url.connect(func(address string, encrypted bool) {
+		if !encrypted && leavesMachine(address) {
+			r.plaintext.Store(true)
+		}
+	})
+	return r
 }
 
 // once is a write that go-redis must not send again. MaxRetries says that to a
@@ -42,9 +48,7 @@ func (once) NoRetry() bool { return true }
 // do executes a write, once.
 func (r *Redis) do(ctx context.Context, args ...any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx, args...)
-	if err := r.client.Process(ctx, once{cmd}); err != nil && cmd.Err() == nil {
-		cmd.SetErr(err)
-	}
+	_ = r.client.Process(ctx, once{cmd}) // the command has its error
 	return cmd
 }
 
@@ -167,25 +171,35 @@ func scan(ctx context.Context, server redis.Cmdable, prefix string, found map[st
 	return nil
 }
 
-// Ready implements Backend. SET with XX is a write that changes nothing, of a key that
-// is never there: replicas refuse it, and servers without memory to spare. In a cluster
-// one primary that takes it is enough, because the accounts of the others are no reason
-// to turn everybody away.
+// readyKeys are keys that nothing is ever kept under. Being many, they lie on different
+// primaries of a cluster.
+var readyKeys = []string{
+	"mfa:ready:0", "mfa:ready:1", "mfa:ready:2", "mfa:ready:3", "mfa:ready:4", "mfa:ready:5", "mfa:ready:6", "mfa:ready:7",
+}
+
+// Ready implements Backend. SET with XX is a write that changes nothing: replicas refuse
+// it, and servers without memory to spare. In a cluster one primary that takes it is
+// enough, because the accounts of the others are no reason to turn everybody away; the
+// first one to answer is not kept waiting by one that hangs.
 func (r *Redis) Ready(ctx context.Context) error {
-	var ready atomic.Bool
-	err := r.eachPrimary(ctx, func(ctx context.Context, server redis.UniversalClient) error {
-		err := server.Do(ctx, "SET", probeAPIKey, "", "XX").Err()
-		_, moved := redis.IsMovedError(err)
-		if err == nil || errors.Is(err, redis.Nil) || moved && r.isCluster() {
-			ready.Store(true)
+	keys := readyKeys
+	if !r.isCluster() {
+		keys = keys[:1]
+	}
+	results := make(chan error, len(keys))
+	for _, key := range keys {
+		go func() {
+			_, err := r.do(ctx, "SET", key, "", "XX").Text()
+			results <- err
+		}()
+	}
+	var err error
+	for range keys {
+		if err = <-results; err == nil || errors.Is(err, redis.Nil) {
 			return nil
 		}
-		return unavailable(err)
-	})
-	if ready.Load() {
-		return nil
 	}
-	return err
+	return unavailable(err)
 }
 
 // Close implements Backend.

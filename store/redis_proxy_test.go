@@ -22,7 +22,11 @@ func TestLostReplyIsNotFollowedByASecondCommand(t *testing.T) {
 	node := storetest.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(storetest.FreePort(t)))
 	singleProxy, nodeProxy := storetest.StartProxy(t, single.Addr), storetest.StartProxy(t, node.Addr)
 	for _, p := range []*storetest.Proxy{singleProxy, nodeProxy} {
-		p.Do(storetest.Fault{Command: "set", Action: storetest.LoseReply}, storetest.Fault{Command: "del", Action: storetest.LoseReply})
+		p.Do(
+			storetest.Fault{Command: "set", Action: storetest.LoseReply},
+			storetest.Fault{Command: "eval", Action: storetest.LoseReply},
+			storetest.Fault{Command: "del", Action: storetest.LoseReply},
+		)
 	}
 	// Clients find a node of a cluster where it says that it is.
 	host, port, err := net.SplitHostPort(nodeProxy.Addr)
@@ -44,12 +48,19 @@ func TestLostReplyIsNotFollowedByASecondCommand(t *testing.T) {
 		if existing, err := backend.PutIfAbsent(t.Context(), "k", []byte("v"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s: put whose reply is lost = %q, %v; want ErrUnavailable", url, existing, err)
 		}
+		if existing, err := backend.Replace(t.Context(), "k", []byte("v"), []byte("w"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: replace whose reply is lost = %q, %v; want ErrUnavailable", url, existing, err)
+		}
+		if err := backend.Update(t.Context(), "k", []byte("x")); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: update whose reply is lost = %v; want ErrUnavailable", url, err)
+		}
 		// A second DEL would find nothing and call what the first one revoked unknown.
 		if err := backend.Delete(t.Context(), "k"); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s: delete whose reply is lost = %v; want ErrUnavailable", url, err)
 		}
-		if calls := server.Calls(t); calls["set"] != 1 || calls["del"] != 1 {
-			t.Errorf("%s: %d SET and %d DEL were executed; want 1 of each", url, calls["set"], calls["del"])
+		// The script has a SET of its own.
+		if calls := server.Calls(t); calls["set"] != 3 || calls["eval"] != 1 || calls["del"] != 1 {
+			t.Errorf("%s: executed were %v; want SET and its like once each", url, calls)
 		}
 	}
 }

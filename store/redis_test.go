@@ -53,12 +53,17 @@ func TestRedisHoldsOneKeyPerAccountWithADeadline(t *testing.T) {
 func TestRedisURLDoesNotShowItself(t *testing.T) {
 	const scheme = "must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
 	const parameter = "may have only the parameters addr, client_name, conn_max_idle_time, conn_max_lifetime, db, " +
-		"master_name, min_idle_conns, password, pool_size, protocol, username, tls_ca_file, tls_cert_file and tls_key_file"
+		"master_name, min_idle_conns, password, pool_size, protocol, tls_ca_file, tls_cert_file, tls_key_file, username"
+	const misplaced = "has a parameter in the wrong place: addr is for Sentinel and clusters, username and password with master_name, and a cluster has no db"
+	const connections = "may have a pool_size of up to 10000, and no more min_idle_conns than that"
 	for text, want := range map[string]string{
 		"": scheme, "http://user:hunter2@host": scheme, "redis://:hunter2@host:port/x": scheme, "\x7f:hunter2": scheme, "cluster://hunter2": scheme,
 		// What would break a promise, or make go-redis panic.
 		"redis://h?read_timeout=hunter2": parameter, "redis://h?max_retries=3": parameter, "rediss://h?skip_verify=true": parameter,
 		"redis+cluster://h?read_only=true": parameter, "redis://h?master_name=m&route_by_latency=true": parameter, "redis://h?hunter2=1": parameter,
+		"redis://h?addr=hunter2": misplaced, "redis://h?username=hunter2": misplaced, "redis://h?password=hunter2": misplaced,
+		"redis+cluster://h?master_name=hunter2": misplaced, "redis+cluster://h/1": misplaced, "unix:///s?master_name=hunter2": misplaced,
+		"redis://h?pool_size=10001": connections, "redis://h?pool_size=4000000000": connections, "redis://h?min_idle_conns=33": connections,
 		"redis://h?tls_ca_file=hunter2":                         "has TLS parameters, but a scheme without TLS",
 		"rediss://h?tls_ca_file=/dev/null":                      "tls_ca_file cannot be read as PEM certificates",
 		"rediss://h?tls_cert_file=hunter2&tls_key_file=hunter2": "tls_cert_file and tls_key_file cannot be read as a PEM certificate and its key",
@@ -117,6 +122,73 @@ func TestRedisURLSaysWhichRedisButNotHowLongToWait(t *testing.T) {
 	}
 	if o.ClusterStateReloadInterval != time.Second || o.ReadOnly || o.RouteByLatency || o.RouteRandomly || o.TLSConfig.ServerName != "" {
 		t.Errorf("cluster client: %+v", o)
+	}
+}
+
+// TestEveryParameterOfARedisURLCounts sets them all, for each form.
+func TestEveryParameterOfARedisURLCounts(t *testing.T) {
+	type said struct {
+		Addrs                                                  []string
+		Username, Password, SentinelUsername, SentinelPassword string
+		MasterName, ClientName                                 string
+		Cluster                                                bool
+		DB, Protocol, PoolSize, MinIdle                        int
+		MaxIdleTime, MaxLifetime                               time.Duration
+	}
+	const common = "client_name=c&protocol=2&pool_size=9&min_idle_conns=2&conn_max_idle_time=3s&conn_max_lifetime=4s"
+	base := said{
+		Addrs: []string{"h:1"}, Username: "ada", Password: "pw", ClientName: "c",
+		Protocol: 2, PoolSize: 9, MinIdle: 2, MaxIdleTime: 3 * time.Second, MaxLifetime: 4 * time.Second,
+	}
+	single, cluster, sentinel := base, base, base
+	single.DB = 5
+	cluster.Cluster, cluster.Addrs = true, []string{"h:1", "i:2"}
+	sentinel.Addrs, sentinel.DB, sentinel.MasterName = []string{"h:1", "i:2"}, 5, "m"
+	sentinel.SentinelUsername, sentinel.SentinelPassword = "watch", "man"
+	for url, want := range map[string]said{
+		"redis://ada:pw@h:1/5?" + common:                                                    single,
+		"redis://ada:pw@h:1?db=5&" + common:                                                 single,
+		"redis+cluster://ada:pw@h:1?addr=i:2&" + common:                                     cluster,
+		"redis://watch:man@h:1/5?master_name=m&addr=i:2&username=ada&password=pw&" + common: sentinel,
+	} {
+		var parsed store.RedisURL
+		if err := parsed.UnmarshalText([]byte(url)); err != nil {
+			t.Fatal(err)
+		}
+		o := parsed.Options()
+		got := said{
+			o.Addrs, o.Username, o.Password, o.SentinelUsername, o.SentinelPassword, o.MasterName, o.ClientName,
+			o.IsClusterMode, o.DB, o.Protocol, o.PoolSize, o.MinIdleConns, o.ConnMaxIdleTime, o.ConnMaxLifetime,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", url, diff)
+		}
+	}
+}
+
+// A key of ours whose TTL was lost, or made longer, is past its deadline all the same.
+func TestASecretDoesNotOutliveItsDeadlineWithTheTTL(t *testing.T) {
+	server := storetest.StartRedis(t)
+	clock := storetest.NewClock()
+	pending := store.NewPending(newRedis(t, server.URL), storetest.NewKeyring(t, storetest.NewSealKey("k1")), 10*time.Minute, clock.Now)
+	for command, further := range map[string][]any{"PERSIST": nil, "PEXPIRE": {(7 * 24 * time.Hour).Milliseconds()}} {
+		before, err := pending.GetOrCreate(t.Context(), "ada", storetest.NewSecret())
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := server.Client.RandomKey(t.Context()).Val()
+		do(t, server, append([]any{command, key}, further...)...)
+		if same, err := pending.GetOrCreate(t.Context(), "ada", storetest.NewSecret()); err != nil || same.Secret != before.Secret || !same.Deadline.Equal(before.Deadline) {
+			t.Errorf("%s, before the deadline: %v, same secret %t, deadline %v; want %v", command, err, same.Secret == before.Secret, same.Deadline, before.Deadline)
+		}
+		clock.Advance(10 * time.Minute)
+		after, err := pending.GetOrCreate(t.Context(), "ada", storetest.NewSecret())
+		if err != nil || after.Secret == before.Secret || after.Outcome != store.ReplacedExpired {
+			t.Errorf("%s, at the deadline: %v, %s, same secret %t", command, err, after.Outcome, after.Secret == before.Secret)
+		}
+		if left := server.Client.PTTL(t.Context(), key).Val(); left <= 0 || left > 10*time.Minute {
+			t.Errorf("%s: PTTL afterwards = %v; want within (0, 10m]", command, left)
+		}
 	}
 }
 

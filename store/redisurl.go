@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -37,6 +38,10 @@ const (
 	// pool_size. At half a millisecond a command they carry 60 000 a second.
 	redisPool = 32
 
+	// maxRedisPool is what pool_size may say. Nobody needs more, and go-redis panics
+	// over a number that is far too large.
+	maxRedisPool = 10_000
+
 	// clusterReload is the interval at which a cluster's slots are read again. With
 	// go-redis's minute, a dead primary is an outage of a minute.
 	clusterReload = time.Second
@@ -55,15 +60,19 @@ const (
 // tls_cert_file and tls_key_file (PEM, the client's certificate).
 type RedisURL struct{ options *redis.UniversalOptions }
 
-// parameters are those of go-redis's that may be given. The others would break a
-// promise of this package (timeouts, retries, reading from replicas, TLS that verifies
-// nothing) or make go-redis panic.
+// parameters are those that may be given. The rest of go-redis's would break a promise
+// of this package (timeouts, retries, reading from replicas, TLS that verifies nothing)
+// or make go-redis panic.
 var parameters = []string{
-	"addr", "client_name", "conn_max_idle_time", "conn_max_lifetime", "db", "master_name",
-	"min_idle_conns", "password", "pool_size", "protocol", "username",
+	"addr", "client_name", "conn_max_idle_time", "conn_max_lifetime", "db", "master_name", "min_idle_conns",
+	"password", "pool_size", "protocol", "tls_ca_file", "tls_cert_file", "tls_key_file", "username",
 }
 
-var errRedisURL = errors.New("must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+var (
+	errRedisURL   = errors.New("must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+	errMisplaced  = errors.New("has a parameter in the wrong place: addr is for Sentinel and clusters, username and password with master_name, and a cluster has no db")
+	errConnection = fmt.Errorf("may have a pool_size of up to %d, and no more min_idle_conns than that", maxRedisPool)
+)
 
 // UnmarshalText reads a URL. The error carries no value of it.
 func (u *RedisURL) UnmarshalText(text []byte) error {
@@ -72,61 +81,63 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 		return errRedisURL
 	}
 	query := address.Query()
-	files := takeTLSFiles(query)
 	for name := range query {
 		if !slices.Contains(parameters, name) {
-			return fmt.Errorf("may have only the parameters %s, tls_ca_file, tls_cert_file and tls_key_file", strings.Join(parameters, ", "))
+			return fmt.Errorf("may have only the parameters %s", strings.Join(parameters, ", "))
 		}
 	}
-	address.RawQuery = query.Encode()
-	scheme, cluster := strings.CutSuffix(address.Scheme, "+cluster")
-	address.Scheme = scheme
-	options, err := parseRedisURL(address.String(), cluster, query.Has("master_name"))
+	files := tlsFiles{take(query, "tls_ca_file"), take(query, "tls_cert_file"), take(query, "tls_key_file")}
+	options, err := parseRedisURL(address, query)
 	if err != nil {
-		return errRedisURL
+		return err
 	}
 	if err := files.addTo(options.TLSConfig); err != nil {
 		return err
 	}
 	setLimits(options)
+	if options.PoolSize > maxRedisPool || options.MinIdleConns > options.PoolSize {
+		return errConnection
+	}
 	u.options = options
 	return nil
 }
 
-// parseRedisURL has go-redis read the URL, and takes over what parameters allow.
-func parseRedisURL(text string, cluster, sentinel bool) (*redis.UniversalOptions, error) {
-	switch {
-	case cluster:
-		o, err := redis.ParseClusterURL(text)
-		if err != nil {
-			return nil, err
-		}
-		return &redis.UniversalOptions{
-			IsClusterMode: true, Addrs: o.Addrs, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
-			ClientName: o.ClientName, Protocol: o.Protocol, PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns,
-			ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
-		}, nil
-	case sentinel:
-		o, err := redis.ParseFailoverURL(text)
-		if err != nil {
-			return nil, err
-		}
-		return &redis.UniversalOptions{
-			MasterName: o.MasterName, Addrs: o.SentinelAddrs, SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword,
-			DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
-			ClientName: o.ClientName, Protocol: o.Protocol, PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns,
-			ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
-		}, nil
-	}
-	o, err := redis.ParseURL(text)
+// parseRedisURL has go-redis read the URL of one server, and adds what makes it one of
+// Sentinel or of a cluster.
+func parseRedisURL(address *url.URL, query url.Values) (*redis.UniversalOptions, error) {
+	var cluster bool
+	address.Scheme, cluster = strings.CutSuffix(address.Scheme, "+cluster")
+	others := query["addr"]
+	query.Del("addr")
+	master, username, password := take(query, "master_name"), take(query, "username"), take(query, "password")
+	address.RawQuery = query.Encode()
+	o, err := redis.ParseURL(address.String())
 	if err != nil {
-		return nil, err
+		return nil, errRedisURL
 	}
-	return &redis.UniversalOptions{
-		Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+	several := cluster || master != ""
+	if cluster && (master != "" || o.DB != 0) || several && o.Network != "tcp" ||
+		!several && len(others) > 0 || master == "" && username+password != "" {
+		return nil, errMisplaced
+	}
+	options := &redis.UniversalOptions{
+		Addrs: append([]string{o.Addr}, others...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
 		ClientName: o.ClientName, Protocol: o.Protocol, PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns,
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
-	}, nil
+		IsClusterMode: cluster, MasterName: master,
+	}
+	if master != "" {
+		options.SentinelUsername, options.SentinelPassword = o.Username, o.Password
+		options.Username, options.Password = username, password
+	}
+	return options, nil
+}
+
+// take removes a parameter and returns its value.
+func take(query url.Values, name string) string {
+	value := query.Get(name)
+	query.Del(name)
+	return value
 }
 
 // setLimits sets what is the same everywhere.
@@ -152,22 +163,21 @@ func setLimits(o *redis.UniversalOptions) {
 	}
 }
 
-// connect returns a client; it connects with the first command.
-func (u RedisURL) connect() redis.UniversalClient {
-	if u.options.IsClusterMode {
-		o := u.options.Cluster()
+// connect returns a client, which connects with the first command. Before it dials, it
+// tells dialing the address: those of the URL may lead to others.
+func (u RedisURL) connect(dialing func(address string, encrypted bool)) redis.UniversalClient {
+	options := *u.options
+	dial := redis.NewDialer(&redis.Options{DialTimeout: redisTimeout, TLSConfig: options.TLSConfig})
+	options.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialing(address, options.TLSConfig != nil)
+		return dial(ctx, network, address)
+	}
+	if options.IsClusterMode {
+		o := options.Cluster()
 		o.ClusterStateReloadInterval = clusterReload
 		return redis.NewClusterClient(o)
 	}
-	return redis.NewUniversalClient(u.options)
-}
-
-// plaintext tells whether anything between here and Redis could read along.
-func (u RedisURL) plaintext() bool {
-	return u.options.TLSConfig == nil && slices.ContainsFunc(u.options.Addrs, func(address string) bool {
-		host, _, err := net.SplitHostPort(address)
-		return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() // else the path of a socket
-	})
+	return redis.NewUniversalClient(&options)
 }
 
 // Format hides the URL from every fmt verb.
@@ -178,15 +188,6 @@ func (RedisURL) MarshalText() ([]byte, error) { return []byte("redis URL (hidden
 
 // tlsFiles are the paths of PEM files; any may be empty.
 type tlsFiles struct{ ca, cert, key string }
-
-// takeTLSFiles removes the parameters that are ours and not go-redis's.
-func takeTLSFiles(query url.Values) tlsFiles {
-	files := tlsFiles{query.Get("tls_ca_file"), query.Get("tls_cert_file"), query.Get("tls_key_file")}
-	for _, name := range []string{"tls_ca_file", "tls_cert_file", "tls_key_file"} {
-		query.Del(name)
-	}
-	return files
-}
 
 // addTo reads the files into config, which is nil without TLS.
 func (f tlsFiles) addTo(config *tls.Config) error {

@@ -26,6 +26,7 @@ type Proxy struct {
 	mu          sync.Mutex
 	faults      []Fault
 	connections map[net.Conn]bool
+	ended       bool
 }
 
 // A Fault is what happens to some commands.
@@ -137,7 +138,14 @@ func StartProxy(t testing.TB, addr string) *Proxy {
 			serving.Go(func() { p.serve(client) })
 		}
 	})
-	t.Cleanup(func() { listener.Close(); p.Disconnect(); serving.Wait() })
+	t.Cleanup(func() {
+		listener.Close()
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+		p.Disconnect()
+		serving.Wait()
+	})
 	return p
 }
 
@@ -179,7 +187,11 @@ func (p *Proxy) serve(client net.Conn) {
 	defer server.Close()
 	p.mu.Lock()
 	p.connections[client] = true
+	ended := p.ended
 	p.mu.Unlock()
+	if ended {
+		return // it was accepted just before
+	}
 	commands, replies := bufio.NewReader(client), bufio.NewReader(server)
 	for {
 		raw, err := readReply(commands) // a command has the form of a reply

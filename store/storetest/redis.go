@@ -194,9 +194,9 @@ func FreePort(t testing.TB) int {
 // Eventually waits until condition holds, for what only real time brings about.
 func Eventually(t testing.TB, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("the condition did not come to hold within 10 s")
+			t.Fatal("the condition did not come to hold within 20 s")
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ import (
 type Sentinel struct {
 	Primary, Replica *RedisServer
 	URL              string
+
+	KillFirstSentinel func() // that of the URL's host: clients ask it first
 }
 
 // StartSentinel starts them and waits until the replica has caught up and all sentinels
@@ -40,8 +43,10 @@ func StartSentinel(t testing.TB) Sentinel {
 	replica := StartRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
 	Eventually(t, replica.caughtUp)
 	var sentinels []string
+	var kills []func()
 	for range 3 {
-		sentinels = append(sentinels, startSentinel(t, host, port))
+		address, kill := startSentinel(t, host, port)
+		sentinels, kills = append(sentinels, address), append(kills, kill)
 	}
 	for _, address := range sentinels {
 		client := redis.NewSentinelClient(&redis.Options{Addr: address})
@@ -52,7 +57,7 @@ func StartSentinel(t testing.TB) Sentinel {
 		must(t, client.Close())
 	}
 	query := url.Values{"master_name": {"mfa"}, "addr": sentinels[1:]}
-	return Sentinel{primary, replica, "redis://" + sentinels[0] + "?" + query.Encode()}
+	return Sentinel{primary, replica, "redis://" + sentinels[0] + "?" + query.Encode(), kills[0]}
 }
 
 // caughtUp tells whether a replica has what its primary has.
@@ -60,9 +65,16 @@ func (s *RedisServer) caughtUp() bool {
 	return strings.Contains(s.Client.Info(context.Background(), "replication").Val(), "master_link_status:up")
 }
 
-func startSentinel(t testing.TB, host, port string) string {
+// StartSentinelOf starts a sentinel that watches host:port under the name mfa, and
+// returns its address.
+func StartSentinelOf(t testing.TB, host, port string) string {
 	t.Helper()
-	var address string
+	address, _ := startSentinel(t, host, port)
+	return address
+}
+
+func startSentinel(t testing.TB, host, port string) (address string, kill func()) {
+	t.Helper()
 	process := start(t, "+monitor master mfa", func() []string {
 		address = net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
 		_, own, _ := net.SplitHostPort(address)
@@ -75,11 +87,12 @@ func startSentinel(t testing.TB, host, port string) string {
 		}
 		return []string{file, "--sentinel"}
 	})
-	t.Cleanup(func() {
+	kill = sync.OnceFunc(func() {
 		_ = process.Process.Kill()
 		_ = process.Wait()
 	})
-	return address
+	t.Cleanup(kill)
+	return address, kill
 }
 
 // Cluster is three primaries, which share the slots.
