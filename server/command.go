@@ -59,7 +59,7 @@ func (p *process) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
-	root.AddCommand(p.serveCommand(), p.apiKeyCommand(), p.openAPICommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.healthCheckCommand(), p.apiKeyCommand(), p.openAPICommand(), p.versionCommand())
 	return root
 }
 

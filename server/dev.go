@@ -28,6 +28,7 @@ func devSettings() map[string]string {
 	return map[string]string{
 		"MFA_LISTEN":       "127.0.0.1:8080",
 		"MFA_ADMIN_LISTEN": "127.0.0.1:0", // any free port; the log names it
+		"MFA_DRAIN":        "0s",
 		"MFA_SEAL_KEYS":    "dev:" + base64.StdEncoding.EncodeToString(randomKey()),
 		"MFA_JWT_SECRET":   base64.RawURLEncoding.EncodeToString(randomKey()),
 		"MFA_JWT_ISSUER":   "https://auth.example.com",
@@ -62,7 +63,7 @@ func (p *process) greet(ctx context.Context, address net.Addr, s settings, keys 
 		return fmt.Errorf("sign development token: %w", err)
 	}
 	const call = "  curl -i -X POST -H '%s' %s\n"
-	url := devURL(address) + "/accounts/generate-totp-key"
+	url := localURL(s.scheme(), address.String()) + "/accounts/generate-totp-key"
 	fmt.Fprintf(p.stdout, "mfa serves for development until ctrl-C. With an API key of account %q:\n\n", devAccount)
 	fmt.Fprintf(p.stdout, call, "X-Api-Key: "+key, url)
 	fmt.Fprintf(p.stdout, "\nor with a bearer token of the same account:\n\n")
@@ -82,14 +83,14 @@ func (p *process) revoke(ctx context.Context, keys *store.APIKeys, id string) {
 	}
 }
 
-// devURL is where a client on this machine reaches address.
-func devURL(address net.Addr) string {
-	host, port, err := net.SplitHostPort(address.String())
+// localURL is where a client on this machine reaches what listens on address.
+func localURL(scheme, address string) string {
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "http://" + address.String()
+		return scheme + "://" + address
 	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+	if host == "" || net.ParseIP(host).IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + "://" + net.JoinHostPort(host, port)
 }

@@ -18,7 +18,7 @@ import (
 
 // newLogger returns the logger of the service. A record that is logged with a
 // request's context carries the request id.
-func newLogger(w io.Writer, level slog.Level, format logFormat) *slog.Logger {
+func newLogger(w io.Writer, level slog.Leveler, format logFormat) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "text" {
 		return slog.New(requestIDHandler{slog.NewTextHandler(w, options)})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,8 +24,7 @@ import (
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 8 * time.Second  // header and body
-	writeTimeout      = 10 * time.Second // from the header's end; longer than the body may take
-	shutdownTimeout   = 12 * time.Second // longer than any request may take
+	writeTimeout      = 10 * time.Second // from the header's end; longer than the body may take, shorter than MFA_STOP_TIMEOUT
 	idleTimeout       = 2 * time.Minute  // longer than a gateway keeps a connection, so that it closes first
 	maxHeader         = 16 << 10         // bytes; holds the longest token twice
 )
@@ -34,7 +34,7 @@ func (p *process) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the API",
-		Long:  "Serve the API until SIGINT or SIGTERM.\n\n" + settingsHelp(),
+		Long:  "Serve the API until SIGINT or SIGTERM; reload keys, TLS files and log level on SIGHUP.\n\n" + settingsHelp(),
 		Args:  noArgs,
 	}
 	cmd.Flags().BoolVar(&dev, "dev", false, "for development: random keys, 127.0.0.1:8080, and without MFA_REDIS_URL a store in memory")
@@ -44,21 +44,29 @@ func (p *process) serveCommand() *cobra.Command {
 		if dev {
 			extra = devSettings()
 		}
-		s, err := loadSettings(p.environ, cmd.Flags(), extra)
-		if err == nil {
-			err = s.checkServe(dev)
+		load := func() (settings, error) {
+			s, err := loadSettings(p.environ, cmd.Flags(), extra)
+			wrong, _ := errors.AsType[faults](err)
+			if wrong = wrong.and(s.checkServe(dev)); len(wrong) > 0 {
+				return settings{}, wrong
+			}
+			return s, nil
 		}
+		s, err := load()
 		if err != nil {
 			return err
 		}
-		return p.serve(cmd.Context(), s, dev)
+		return p.serve(cmd.Context(), s, load, dev)
 	}
 	return cmd
 }
 
-// serve wires the service and runs it until ctx is done.
-func (p *process) serve(ctx context.Context, s settings, dev bool) error {
-	log := newLogger(p.stderr, s.LogLevel.Level, s.LogFormat)
+// serve wires the service and runs it until stop is done, in the way that stop.go
+// describes. load reads the settings again.
+func (p *process) serve(stop context.Context, s settings, load func() (settings, error), dev bool) error {
+	level := new(slog.LevelVar)
+	level.Set(s.LogLevel.Level)
+	log := newLogger(p.stderr, level, s.LogFormat)
 	backend := p.openBackend(s, log)
 	defer backend.Close()
 	keys := store.NewAPIKeys(backend, p.now)
@@ -72,19 +80,43 @@ func (p *process) serve(ctx context.Context, s settings, dev bool) error {
 	if err != nil {
 		return err
 	}
-	handler, err := p.newAPI(s, backend, keys, keySet, log)
+	pending := store.NewPending(backend, s.SealKeys, time.Duration(s.PendingTTL), p.now)
+	handler, err := p.newAPI(s, pending, keys, keySet, log)
 	if err != nil {
 		return err
 	}
-	api, admin, err := listen(ctx, s)
+	tlsCert, err := s.certificate(log)
 	if err != nil {
 		return err
 	}
+	api, admin, err := listen(stop, s)
+	if err != nil {
+		return err
+	}
+	if tlsCert != nil {
+		api = tls.NewListener(api, tlsCert.config())
+	}
+	running, ctx := errgroup.WithContext(context.WithoutCancel(stop))
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	log.InfoContext(ctx, "listening", "address", api.Addr().String(), "admin_address", admin.Addr().String(), "version", version())
 
-	running, ctx := errgroup.WithContext(ctx)
-	running.Go(func() error { return serveHTTP(ctx, api, handler, log) })
-	running.Go(func() error { return serveHTTP(ctx, admin, newAdmin(checks, document), log) })
+	drained, closeAPI := context.WithCancel(ctx)
+	running.Go(func() error {
+		defer closeAPI()
+		p.drain(ctx, stop.Done(), time.Duration(s.Drain), log)
+		return nil
+	})
+	running.Go(func() error {
+		defer end()
+		return serveHTTP(drained, api, newServer(farewell(stop, handler), log), time.Duration(s.StopTimeout))
+	})
+	running.Go(func() error {
+		return serveHTTP(ctx, admin, newServer(unready(stop, newAdmin(checks, document)), log), 0)
+	})
+	changing := &reloader{load: load, started: s, level: level, pending: pending, keySet: keySet, certificate: tlsCert, notify: p.notify, log: log}
+	hangup := hangups(ctx, dev)
+	running.Go(func() error { changing.run(ctx, hangup); return nil })
 	if keySet != nil {
 		running.Go(func() error { keySet.Run(ctx); return nil })
 	}
@@ -94,6 +126,7 @@ func (p *process) serve(ctx context.Context, s settings, dev bool) error {
 	if dev {
 		running.Go(func() error { return p.greet(ctx, api.Addr(), s, keys) })
 	}
+	p.notify(ctx, log, "READY=1")
 	err = running.Wait()
 	log.InfoContext(ctx, "stopped")
 	return err
@@ -123,7 +156,7 @@ func (p *process) openBackend(s settings, log *slog.Logger) store.Backend {
 }
 
 // newAPI puts the API together from its settings.
-func (p *process) newAPI(s settings, backend store.Backend, keys *store.APIKeys, keySet *auth.KeySet, log *slog.Logger) (http.Handler, error) {
+func (p *process) newAPI(s settings, pending *store.Pending, keys *store.APIKeys, keySet *auth.KeySet, log *slog.Logger) (http.Handler, error) {
 	document, err := gen.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
@@ -140,7 +173,6 @@ func (p *process) newAPI(s settings, backend store.Backend, keys *store.APIKeys,
 	if err != nil {
 		return nil, err
 	}
-	pending := store.NewPending(backend, s.SealKeys, time.Duration(s.PendingTTL), p.now)
 	return newAPI(document, authenticator, mfa.New(s.Issuer, pending, p.now, log), int(s.MaxInFlight), p.now, log)
 }
 
@@ -157,25 +189,6 @@ func (f keyFinder) FindAPIKey(ctx context.Context, key string) (auth.Principal, 
 		return auth.Principal{}, err
 	}
 	return auth.Principal{Account: record.Account, Label: record.Email}, nil
-}
-
-// serveHTTP serves until ctx is done, then lets requests in flight finish.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
-	server := newServer(handler, log)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
-	}
-	// ctx is done; what is in flight gets a time of its own.
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(grace); err != nil {
-		return fmt.Errorf("stop: %w", errors.Join(err, server.Close()))
-	}
-	return nil
 }
 
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {

@@ -51,6 +51,9 @@ type service struct {
 	log     *output
 	client  *http.Client
 	stop    func() int // ends the program and returns its exit status
+	wait    func() int // awaits the end and returns the exit status
+	status  int        // the exit status that it is to end with
+	signal  func(os.Signal)
 }
 
 // output is a process's output that can be read while it is written.
@@ -84,6 +87,7 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 	values := map[string]string{
 		"MFA_LISTEN":       "127.0.0.1:0",
 		"MFA_ADMIN_LISTEN": "127.0.0.1:0",
+		"MFA_DRAIN":        "0s",
 		"MFA_SEAL_KEYS":    "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
 		"MFA_JWT_ISSUER":   testIssuer,
 		"MFA_JWT_AUDIENCE": testAudience,
@@ -118,8 +122,9 @@ func startService(t testing.TB, environ []string, args ...string) *service {
 // startProcess runs `mfa serve` in a process of its own.
 func startProcess(t testing.TB, environ []string) *service {
 	t.Helper()
-	return startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
-		program := exec.CommandContext(ctx, os.Args[0], "serve")
+	var program *exec.Cmd
+	s := startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
+		program = exec.CommandContext(ctx, os.Args[0], "serve")
 		program.Env = slices.Concat(environ, []string{asProgram + "=1"})
 		program.Stdout, program.Stderr = stdout, stderr
 		program.Cancel = func() error { return program.Process.Signal(syscall.SIGTERM) }
@@ -129,6 +134,12 @@ func startProcess(t testing.TB, environ []string) *service {
 		}
 		return program.ProcessState.ExitCode()
 	})
+	s.signal = func(signal os.Signal) {
+		if err := program.Process.Signal(signal); err != nil {
+			t.Error(err)
+		}
+	}
+	return s
 }
 
 func startWith(t testing.TB, environ []string, serve func(ctx context.Context, stdout, stderr io.Writer) int) *service {
@@ -137,7 +148,8 @@ func startWith(t testing.TB, environ []string, serve func(ctx context.Context, s
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int, 1)
 	go func() { ended <- serve(ctx, s.stdout, s.log) }()
-	s.stop = sync.OnceValue(func() int { cancel(); return <-ended })
+	s.wait = sync.OnceValue(func() int { return <-ended })
+	s.stop = func() int { cancel(); return s.wait() }
 
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	s.client = &http.Client{
@@ -147,8 +159,8 @@ func startWith(t testing.TB, environ []string, serve func(ctx context.Context, s
 	}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		if status := s.stop(); status != 0 {
-			t.Errorf("exit status %d; want 0\n%s", status, s.log)
+		if status := s.stop(); status != s.status {
+			t.Errorf("exit status %d; want %d\n%s", status, s.status, s.log)
 		}
 		for line := range strings.Lines(s.log.String()) {
 			if !json.Valid([]byte(line)) {

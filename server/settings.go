@@ -23,13 +23,14 @@ import (
 
 // settings is every setting there is. The tags are the whole of it: the variable
 // (env), its default, and its help; the flag is derived from the variable, unless
-// the setting is secret. Each type reads and judges its own value, with an error
+// the setting is secret. What is marked reload can change while the service runs. Each
+// type reads and judges its own value, with an error
 // that does not repeat the value.
 type settings struct {
 	Listen      string               `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
 	AdminListen string               `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez, /readyz and /openapi.json, never on the API's"`
 	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS), unix://, redis+cluster://. Required"`
-	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
+	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" reload:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
 	Issuer      mfa.Issuer           `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
 	PendingTTL  pendingTTL           `env:"MFA_PENDING_TTL" default:"10m" help:"how long a key stays pending: 1m to 24h"`
 	JWTIssuer   string               `env:"MFA_JWT_ISSUER" help:"expected iss of bearer tokens. Required for bearer tokens"`
@@ -39,7 +40,11 @@ type settings struct {
 	JWTRefresh  keySetInterval       `env:"MFA_JWT_JWKS_REFRESH" default:"5m" help:"how often the JWK set is read again, 1s to 1h: a key that left it stops working"`
 	JWTLeeway   leeway               `env:"MFA_JWT_LEEWAY" default:"30s" help:"clock skew allowed in bearer tokens: 0s to 5m"`
 	MaxInFlight maxInFlight          `env:"MFA_MAX_IN_FLIGHT" default:"256" help:"requests in flight, 1 to 65536; those beyond get a 503 at once"`
-	LogLevel    logLevel             `env:"MFA_LOG_LEVEL" default:"info" help:"debug, info, warn or error"`
+	TLSCert     tlsFile              `env:"MFA_TLS_CERT" help:"PEM file with the certificate of the API and its chain: serve TLS"`
+	TLSKey      tlsFile              `env:"MFA_TLS_KEY" help:"PEM file with its private key"`
+	Drain       drainTime            `env:"MFA_DRAIN" default:"5s" help:"how long requests are still taken after SIGTERM, while /readyz turns them away: 0s to 5m"`
+	StopTimeout stopTimeout          `env:"MFA_STOP_TIMEOUT" default:"12s" help:"how long requests in flight may then take to finish: 1s to 5m"`
+	LogLevel    logLevel             `env:"MFA_LOG_LEVEL" default:"info" reload:"true" help:"debug, info, warn or error"`
 	LogFormat   logFormat            `env:"MFA_LOG_FORMAT" default:"json" help:"json or text"`
 }
 
@@ -50,6 +55,7 @@ type setting struct {
 	fallback string
 	help     string
 	secret   bool
+	reload   bool
 }
 
 // declared returns the settings in the order of their declaration.
@@ -62,6 +68,7 @@ func declared() []setting {
 			fallback: field.Tag.Get("default"),
 			help:     field.Tag.Get("help"),
 			secret:   field.Tag.Get("secret") == "true",
+			reload:   field.Tag.Get("reload") == "true",
 		})
 	}
 	return all
@@ -103,8 +110,25 @@ func (f faults) Error() string { return "settings:\n  " + strings.Join(f, "\n  "
 // Unwrap makes faulty settings a usage error.
 func (f faults) Unwrap() error { return errUsage }
 
+// and adds further faults, without those of settings that are at fault already: what
+// was not understood must not be called missing as well.
+func (f faults) and(further faults) faults {
+	all := slices.Clone(f)
+	for _, fault := range further {
+		names, _, _ := strings.Cut(fault, ": ")
+		if !slices.ContainsFunc(f, func(known string) bool {
+			name, _, _ := strings.Cut(known, ": ")
+			return slices.Contains(strings.Fields(names), strings.TrimSuffix(name, "_FILE"))
+		}) {
+			all = append(all, fault)
+		}
+	}
+	return all
+}
+
 // loadSettings reads the settings: a flag that was given goes before a variable,
-// a variable before extra, extra before the declared default. It returns faults.
+// a variable before extra, extra before the declared default. With faults it returns
+// the settings that have none.
 func loadSettings(environ []string, flags *pflag.FlagSet, extra map[string]string) (settings, error) {
 	values, wrong := variables(environ)
 	var loaded settings
@@ -131,7 +155,7 @@ func loadSettings(environ []string, flags *pflag.FlagSet, extra map[string]strin
 		}
 	}
 	if len(wrong) > 0 {
-		return settings{}, wrong
+		return loaded, wrong
 	}
 	return loaded, nil
 }
@@ -200,8 +224,8 @@ func variables(environ []string) (map[string]string, faults) {
 	return values, wrong
 }
 
-// checkServe reports what serve needs beyond what each setting says for itself.
-func (s settings) checkServe(dev bool) error {
+// checkServe returns what serve needs beyond what each setting says for itself.
+func (s settings) checkServe(dev bool) faults {
 	var wrong faults
 	if s.RedisURL == nil && !dev {
 		wrong = append(wrong, "MFA_REDIS_URL: is required (mfa serve --dev does without)")
@@ -219,10 +243,7 @@ func (s settings) checkServe(dev bool) error {
 	if !tokens && s.JWTIssuer+s.JWTAudience != "" {
 		wrong = append(wrong, "MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE")
 	}
-	if len(wrong) > 0 {
-		return wrong
-	}
-	return nil
+	return append(wrong, s.checkTLS()...)
 }
 
 type pendingTTL time.Duration
@@ -241,6 +262,18 @@ type keySetInterval time.Duration
 
 func (d *keySetInterval) UnmarshalText(text []byte) error {
 	return readDuration((*time.Duration)(d), text, time.Second, time.Hour)
+}
+
+type drainTime time.Duration
+
+func (d *drainTime) UnmarshalText(text []byte) error {
+	return readDuration((*time.Duration)(d), text, 0, 5*time.Minute)
+}
+
+type stopTimeout time.Duration
+
+func (d *stopTimeout) UnmarshalText(text []byte) error {
+	return readDuration((*time.Duration)(d), text, time.Second, 5*time.Minute)
 }
 
 func readDuration(into *time.Duration, text []byte, least, most time.Duration) error {

@@ -57,15 +57,15 @@ func TestSealedValueOpensOnlyUnderItsOwnHeader(t *testing.T) {
 }
 
 func TestPendingOfAnotherSizeIsUnreadable(t *testing.T) {
-	pending := NewPending(nil, newTwinKeyring(t), time.Minute, time.Now)
+	keyring := newTwinKeyring(t)
 	sound := encodePending(Secret{1}, time.Now(), time.Minute)
 	for _, plaintext := range [][]byte{{}, sound[:len(sound)-1], append(bytes.Clone(sound), 0)} {
-		sealed := pending.keyring.seal(pendingPurpose, "ada", plaintext)
-		if _, err := pending.open("ada", sealed); !errors.Is(err, errUnreadable) {
+		sealed := keyring.seal(pendingPurpose, "ada", plaintext)
+		if _, err := openPending(keyring, "ada", sealed); !errors.Is(err, errUnreadable) {
 			t.Errorf("open of %d bytes = %v; want errUnreadable", len(plaintext), err)
 		}
 	}
-	if got, err := pending.open("ada", pending.keyring.seal(pendingPurpose, "ada", sound)); got.Secret != (Secret{1}) || err != nil {
+	if got, err := openPending(keyring, "ada", keyring.seal(pendingPurpose, "ada", sound)); got.Secret != (Secret{1}) || err != nil {
 		t.Errorf("open of what was encoded: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,7 +53,7 @@ type PendingKey struct {
 // not confirmed yet. It is safe for concurrent use.
 type Pending struct {
 	backend Backend
-	keyring *Keyring
+	keyring atomic.Pointer[Keyring]
 	ttl     time.Duration
 	now     func() time.Time
 }
@@ -60,8 +61,14 @@ type Pending struct {
 // NewPending keeps secrets in backend, sealed by keyring, for ttl (1 ms to
 // 49 days).
 func NewPending(backend Backend, keyring *Keyring, ttl time.Duration, now func() time.Time) *Pending {
-	return &Pending{backend: backend, keyring: keyring, ttl: ttl, now: now}
+	p := &Pending{backend: backend, ttl: ttl, now: now}
+	p.SetKeyring(keyring)
+	return p
 }
+
+// SetKeyring has all calls that begin from now on seal and open with keyring. A call
+// under way keeps the one that it began with.
+func (p *Pending) SetKeyring(keyring *Keyring) { p.keyring.Store(keyring) }
 
 // maxReplacements bounds the attempts to replace what cannot be opened. More
 // than one is needed only if somebody else put another unreadable value there
@@ -80,7 +87,8 @@ const maxReplacements = 3
 func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret) (PendingKey, error) {
 	created := p.now()
 	key := "mfa:{" + digest(account) + "}:pending"
-	sealed := p.keyring.seal(pendingPurpose, account, encodePending(fresh, created, p.ttl))
+	keyring := p.keyring.Load()
+	sealed := keyring.seal(pendingPurpose, account, encodePending(fresh, created, p.ttl))
 	mine := PendingKey{Secret: fresh, Deadline: deadline(created, p.ttl), Outcome: Created}
 
 	existing, err := p.backend.PutIfAbsent(ctx, key, sealed, p.ttl)
@@ -91,7 +99,7 @@ func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret)
 		if existing == nil {
 			return mine, nil
 		}
-		theirs, unreadable := p.open(account, existing)
+		theirs, unreadable := openPending(keyring, account, existing)
 		if unreadable == nil && created.Before(theirs.Deadline) {
 			return theirs, nil
 		}
@@ -106,8 +114,8 @@ func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret)
 	}
 }
 
-func (p *Pending) open(account string, sealed []byte) (PendingKey, error) {
-	plaintext, err := p.keyring.open(pendingPurpose, account, sealed)
+func openPending(keyring *Keyring, account string, sealed []byte) (PendingKey, error) {
+	plaintext, err := keyring.open(pendingPurpose, account, sealed)
 	if err != nil {
 		return PendingKey{}, err
 	}

@@ -82,7 +82,7 @@ type KeySet struct {
 	limit *rate.Limiter                     // for refreshes that tokens ask for
 
 	mu     sync.Mutex
-	wanted chan struct{} // tells Run that asked was set
+	wanted chan struct{} // tells Run to refresh
 	asked  chan struct{} // closed by the refresh that a token asked for; nil if none did
 }
 
@@ -130,6 +130,14 @@ func (s *KeySet) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// Refresh has Run read the set at once.
+func (s *KeySet) Refresh() {
+	select {
+	case s.wanted <- struct{}{}:
+	default: // it is about to
 	}
 }
 
@@ -272,9 +280,6 @@ func (s *KeySet) ask() <-chan struct{} {
 		return nil
 	}
 	s.asked = make(chan struct{})
-	select {
-	case s.wanted <- struct{}{}:
-	default:
-	}
+	s.Refresh()
 	return s.asked
 }

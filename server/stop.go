@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// The end begins with SIGTERM or SIGINT:
+//
+//  1. At once /readyz answers 503 (unready), and every answer of the API asks its
+//     client to close the connection (farewell). Requests are still taken, so that
+//     gateways have the time to notice: MFA_DRAIN.
+//  2. Connections are no longer accepted, idle ones are closed, and requests in flight
+//     finish, within MFA_STOP_TIMEOUT (serveHTTP).
+//  3. All else ends, the admin listener with it.
+//
+// A second signal ends the process at once (main.go).
+
+// drain waits for the signal, and then until gateways had the time to notice. It
+// returns at once when ctx is done: the service has failed.
+func (p *process) drain(ctx context.Context, stop <-chan struct{}, enough time.Duration, log *slog.Logger) {
+	select {
+	case <-stop:
+	case <-ctx.Done():
+		return
+	}
+	p.notify(ctx, log, "STOPPING=1")
+	log.InfoContext(ctx, "stopping", "drain", enough.String())
+	timer := time.NewTimer(enough)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// unready has /readyz turn requests away once stop is done.
+func unready(stop context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stop.Err() != nil && r.URL.Path == "/readyz" {
+			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"process": "stopping"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// farewell has clients close their connections once stop is done. One that a client
+// believes in when the service closes it costs the request that is on its way.
+func farewell(stop context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stop.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serveHTTP serves until ctx is done, then lets requests in flight finish within
+// timeout; if that is 0 it cuts them off.
+func serveHTTP(ctx context.Context, listener net.Listener, server *http.Server, timeout time.Duration) error {
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	if timeout == 0 {
+		return server.Close()
+	}
+	// ctx is done; what is in flight gets a time of its own.
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil {
+		return fmt.Errorf("stop: requests were cut off: %w", errors.Join(err, server.Close()))
+	}
+	return nil
+}

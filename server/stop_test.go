@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"quiva.ai/mfa/store/storetest"
+)
+
+// hold begins a request whose body does not come, which takes the service a second. It
+// says whether the connection was refused.
+func (s *service) hold() (refused bool) {
+	s.t.Helper()
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	s.t.Cleanup(func() { connection.Close() })
+	fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: h\r\nAuthorization: %s\r\nContent-Length: 1\r\n\r\n",
+		generatePath, asUser(s.t, "ada").Get("Authorization"))
+	return false
+}
+
+func TestTheEndComesStepByStep(t *testing.T) {
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "MFA_DRAIN=1s"))
+	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusOK })
+	s.signal(syscall.SIGTERM)
+	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusServiceUnavailable })
+	// Readiness is gone, and requests are still taken.
+	if got := s.post(asUser(t, "ada")); got.status != http.StatusOK || !got.closes {
+		t.Errorf("%d, closes %t; want 200 and the connection closed", got.status, got.closes)
+	}
+	// Connections are refused, with requests in flight, and the admin listener still answers.
+	storetest.Eventually(t, s.hold)
+	if got := s.admin("/readyz"); got.status != http.StatusServiceUnavailable || got.body != `{"process":"stopping"}`+"\n" {
+		t.Errorf("/readyz = %d %s after the last connection; want 503, stopping", got.status, got.body)
+	}
+	if status := s.wait(); status != 0 {
+		t.Errorf("exit status %d; want 0", status)
+	}
+}
+
+func TestASecondSignalEndsAtOnce(t *testing.T) {
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "MFA_DRAIN=5m"))
+	s.status = -1 // ended by a signal
+	s.hold()
+	s.signal(syscall.SIGTERM)
+	storetest.Eventually(t, func() bool { return len(s.logLines("stopping")) == 1 })
+	s.signal(syscall.SIGTERM)
+	begin := time.Now()
+	if status := s.wait(); status != -1 || time.Since(begin) > 5*time.Second {
+		t.Errorf("exit status %d after %v; want -1, at once", status, time.Since(begin))
+	}
+	s.log = &output{} // its last line says how it ended, and is not JSON
+}
+
+func TestTheEndDoesNotAwaitARequestForEver(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		stop()
+		<-r.Context().Done()
+	}), slog.New(slog.DiscardHandler))
+	ended := make(chan error, 1)
+	go func() { ended <- serveHTTP(ctx, listener, server, time.Millisecond) }()
+	transport := &http.Transport{DisableKeepAlives: true}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String(), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := transport.RoundTrip(r); err == nil {
+		response.Body.Close()
+		t.Errorf("%s; want no answer", response.Status)
+	}
+	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("serveHTTP = %v; want context.DeadlineExceeded", err)
+	}
+}
+
+// load is what came of requests sent 500 times a second over connections kept alive.
+type load struct {
+	sent, answered, refused, lost atomic.Int64
+	last                          atomic.Pointer[string]
+}
+
+func (l *load) text() string {
+	if last := l.last.Load(); last != nil {
+		return *last
+	}
+	return "none"
+}
+
+// callAtRate calls until proceed says no, and waits for the answers.
+func (s *service) callAtRate(proceed func() bool) *load {
+	counts := &load{}
+	transport := &http.Transport{MaxIdleConnsPerHost: 256}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	header := asUser(s.t, "ada")
+	var running sync.WaitGroup
+	for begin := time.Now(); proceed(); counts.sent.Add(1) {
+		time.Sleep(time.Until(begin.Add(time.Duration(counts.sent.Load()) * time.Second / 500)))
+		running.Go(func() {
+			r, err := http.NewRequest(http.MethodPost, s.url+generatePath, http.NoBody)
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			r.Header = header
+			response, err := client.Do(r)
+			if err == nil {
+				_, err = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+			}
+			switch {
+			case errors.Is(err, syscall.ECONNREFUSED):
+				counts.refused.Add(1)
+			// 503: on a machine that is slower than the calls, Redis has too little time.
+			case err != nil || response.StatusCode != http.StatusOK && response.StatusCode != http.StatusServiceUnavailable:
+				text := fmt.Sprint(response, err)
+				counts.last.Store(&text)
+				counts.lost.Add(1)
+			default:
+				counts.answered.Add(1)
+			}
+		})
+	}
+	running.Wait()
+	return counts
+}
+
+// A client that looks at /readyz, as a gateway does, loses no request at all.
+func TestNoRequestIsLostToAStopUnderLoad(t *testing.T) {
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "MFA_DRAIN=5s"))
+	var ready atomic.Bool
+	ready.Store(true)
+	go func() {
+		time.Sleep(time.Second) // of load
+		s.signal(syscall.SIGTERM)
+		for s.admin("/readyz").status == http.StatusOK {
+			time.Sleep(100 * time.Millisecond)
+		}
+		ready.Store(false)
+	}()
+	got := s.callAtRate(ready.Load)
+	if status := s.wait(); status != 0 {
+		t.Errorf("exit status %d; want 0", status)
+	}
+	t.Logf("%d sent, %d answered", got.sent.Load(), got.answered.Load())
+	if got.sent.Load() < 500 || got.answered.Load() != got.sent.Load() {
+		t.Errorf("%d sent, %d answered, %d refused, %d lost, the last: %v", got.sent.Load(), got.answered.Load(), got.refused.Load(), got.lost.Load(), got.text())
+	}
+}
+
+// Of a client that looks at nothing, every request that the service took is answered.
+func TestEveryRequestThatWasTakenIsAnswered(t *testing.T) {
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "MFA_DRAIN=1s"))
+	until := time.Now().Add(3 * time.Second)
+	time.AfterFunc(time.Second, func() { s.signal(os.Interrupt) })
+	got := s.callAtRate(func() bool { return time.Now().Before(until) })
+	if status := s.wait(); status != 0 {
+		t.Errorf("exit status %d; want 0", status)
+	}
+	t.Logf("%d sent, %d answered, %d refused, %d lost before they were taken", got.sent.Load(), got.answered.Load(), got.refused.Load(), got.lost.Load())
+	if taken := int64(len(s.logLines("request"))); got.answered.Load() != taken || taken < 300 || got.refused.Load() == 0 {
+		t.Errorf("%d requests taken, %d answered, %d refused; want as many answered as taken; the last lost: %v", taken, got.answered.Load(), got.refused.Load(), got.text())
+	}
+}
