@@ -1,7 +1,8 @@
 // Command mfa is the multi-factor endpoint of the quiva.ai gateway.
 //
 // This package is the program around the packages that do the work: commands
-// and settings (command.go, settings.go, serve.go, dev.go, apikey.go, document.go),
+// and settings (command.go, settings.go, serve.go, dev.go, apikey.go, document.go,
+// healthcheck.go), its life (stop.go, reload.go, tls.go, notify.go),
 // the way of a request to its operation and of an error to its answer (api.go,
 // operations.go, errors.go, logging.go), and what is for operators alone (admin.go).
 package main

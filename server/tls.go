@@ -74,7 +74,7 @@ type certificate struct {
 // certificate returns nil if the API is to be served without TLS.
 func (s settings) certificate(log *slog.Logger) (*certificate, error) {
 	if s.TLSCert == "" {
-		return nil, nil //nolint:nilnil // Says what it means.
+		return nil, nil
 	}
 	pair, wrong := loadCertificate(s.TLSCert, s.TLSKey)
 	if wrong != nil {
