@@ -315,7 +315,7 @@ func TestADialThatIsNotAnsweredIsGivenUpInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Close(socket)
+	t.Cleanup(func() { _ = syscall.Close(socket) })
 	if err := errors.Join(syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(socket, 0)); err != nil {
 		t.Fatal(err)
 	}

@@ -149,10 +149,7 @@ func TestTLSFilesAreReloadedWhenTheyChange(t *testing.T) {
 	folder := t.TempDir()
 	// As Kubernetes mounts a secret: ..data is a link that is swapped.
 	publish := func(serial int64, spoil string) {
-		version, err := os.MkdirTemp(folder, "version")
-		if err != nil {
-			t.Fatal(err)
-		}
+		version := t.TempDir()
 		certPEM, keyPEM := newCertificate(t, serial)
 		write(t, filepath.Join(version, "cert.pem"), certPEM)
 		write(t, filepath.Join(version, "key.pem"), spoil+keyPEM[len(spoil):])

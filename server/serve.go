@@ -63,6 +63,8 @@ func (p *process) serveCommand() *cobra.Command {
 
 // serve wires the service and runs it until stop is done, in the way that stop.go
 // describes. load reads the settings again.
+//
+//nolint:funlen // All of the wiring stands in one place.
 func (p *process) serve(stop context.Context, s settings, load func() (settings, error), dev bool) error {
 	level := new(slog.LevelVar)
 	level.Set(s.LogLevel.Level)
