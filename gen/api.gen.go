@@ -119,6 +119,7 @@ type GenerateTOTPKeyResponseObject interface {
 
 type GenerateTOTPKey200ResponseHeaders struct {
 	TOTPKeyExpiresIn int
+	XRequestID       string
 }
 
 type GenerateTOTPKey200JSONResponse struct {
@@ -134,6 +135,7 @@ func (response GenerateTOTPKey200JSONResponse) VisitGenerateTOTPKeyResponse(w ht
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Totp-Key-Expires-In", fmt.Sprint(response.Headers.TOTPKeyExpiresIn))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -141,6 +143,7 @@ func (response GenerateTOTPKey200JSONResponse) VisitGenerateTOTPKeyResponse(w ht
 
 type GenerateTOTPKey401ResponseHeaders struct {
 	WWWAuthenticate string
+	XRequestID      string
 }
 
 type GenerateTOTPKey401JSONResponse struct {
@@ -156,34 +159,51 @@ func (response GenerateTOTPKey401JSONResponse) VisitGenerateTOTPKeyResponse(w ht
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
-type GenerateTOTPKey413JSONResponse Error
+type GenerateTOTPKey413ResponseHeaders struct {
+	XRequestID string
+}
+
+type GenerateTOTPKey413JSONResponse struct {
+	Body    Error
+	Headers GenerateTOTPKey413ResponseHeaders
+}
 
 func (response GenerateTOTPKey413JSONResponse) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
-type GenerateTOTPKey500JSONResponse Error
+type GenerateTOTPKey500ResponseHeaders struct {
+	XRequestID string
+}
+
+type GenerateTOTPKey500JSONResponse struct {
+	Body    Error
+	Headers GenerateTOTPKey500ResponseHeaders
+}
 
 func (response GenerateTOTPKey500JSONResponse) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(500)
 	_, err := buf.WriteTo(w)
 	return err
@@ -191,6 +211,7 @@ func (response GenerateTOTPKey500JSONResponse) VisitGenerateTOTPKeyResponse(w ht
 
 type GenerateTOTPKey503ResponseHeaders struct {
 	RetryAfter int
+	XRequestID string
 }
 
 type GenerateTOTPKey503JSONResponse struct {
@@ -206,6 +227,7 @@ func (response GenerateTOTPKey503JSONResponse) VisitGenerateTOTPKeyResponse(w ht
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -258,26 +280,28 @@ func (sh *strictHandler) GenerateTOTPKey(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"vFZtb9s2EP4rB64fWsBvadYOcBF07tZ0aZrVywvcIfYKRjpbbCSSJU9OvMD/fThSsq3YKLwN2yfTFO/9",
-	"ee7uQSSmsEajJi/6D8InGRYyHN86ZxwfrDMWHSkM11hf08Ki6AtPTumZWC5b9Y25+YIJhRuPSekULS5Y",
-	"bZSXVp3iYlBSxv+UFn2RoUzRiZbQsmAFn9oDq9qnuBArnVFKLFviBqVDV8vHf8fGFZJEX7wfXYpWDIKl",
-	"4te1lozIiiU7pvTUsHxiNMmE+FgZ/1qquexIBReltcaRaInS5ZWw73e70tpO/YgdStEnTllShmMZDE9g",
-	"ahwUUsuZ0jOQSWJKTb4FpUfnWyBLylCTSiSLtEDqFKxcFFwCUBooQ1g5YXNJU+MKjkFR3nDwnSS8k5yk",
-	"OTofzR90ep0ee2UsammV6IvDTq9zKFrCSspCBbq1S90ZanSSsE2GbPsWF6Hcxod8NON6Vz31IOHy4+UQ",
-	"bnERAy1zUu2pTMi4R7GJ4IYL55NU9EVt79KQjeV16K3RPkLjea9X1wQ1RbDYvFLW/eLZkQeB97KwnIkH",
-	"kUqS/GvIsuXPsVDVv363y2F163z1Of8/VtKdxBSvPSYO6ej9m4vR74c/D9/+Mjw9HH4ajste7/lL5X2J",
-	"7mhV6QBmhwFljwQi1ANztvlS+9i8bXj8ONecXgY4XJ1/CDn+7RwSkyJU+YupbfKvJe7bM9OuQPzxcsgK",
-	"rs4/iOXa8cd2Qh3jRy7nls5tTldW+LI2xUoCNZdcza+lcpiK/nWMe7LdFLYYs0JTjY4UfJkk6P20zHP2",
-	"KvaHkDdGDneG9tt7qxz69onejmuUmRw5MKNTD6UmlQdWWdQpU5KNKQ+pM9Zi2oFztBjsJjLPPXhEUART",
-	"meev+KA8aJyjA7wn1CmmHbEZKrkSN8tfKK2KshD93ip4pQln6Dj6ZUt83zvYA+ZrhU8cTkVffNddt+pu",
-	"1ae7sUnvyOqVZnwZp/7EtJnC0WjUHqx5itv5G8Cb0DghyWSeo54hPD0//gle/vCix2nlZ3D47NtpsJII",
-	"Hav7o9LmUObF0Tg2sPF4o4WNxdMWhMFyNBZKz2Wu0s9kblGPxbPXT3YAM+Tx4PC/z+NlhsBBoie4MWkA",
-	"Ti7dDB1QJrlbK0aMm6uEH8rUM+Ne7NXJ/qVrA5jKMicw04YX0f7/lBpPxiGkKgVtCKT2d+jCEFMFdmCU",
-	"IWXoQNaUqxmomJa32tzpV4GZXhYY2AeFXMANk1cTyJlUutNE7zmSW7QHU0K3DdyLivJk4E4qghucsnts",
-	"QeM9AUOysLQnfw928pf7aVkU0i02puJqJDJU5cxzAzwLg/E4DsZBczBOlpvbkehfPzT2muvJstXclK4n",
-	"ywkLuHnIw/XjyIfOpGUkJm8g8eGO1UVtrC6Tla9bA6ie2h4c5qE1kqk3GUgcVqtLaVNJSs/iEpNijtVs",
-	"qmbDoJI442UIecMRHNg+xnhY/w1LV/z8H5hpLixBuUfPy1Tc4KK2dUDNMu5rhUvCDNipcngCp7jweys7",
-	"Ox6ARypt8HaOTk3X+1al9FvY29eOL29WjzaX1J1RDOO3vZUX6DPQvNPs0nbGX381KXqxnCz/CgAA//8=",
+	"5Fdtb9u2E/8qB/4L/FvAsp2mzTAVQeeuTZemab08IN0Sr2Cks8VGIlnylMQN/N2HoyTbio3C27C9aF+Z",
+	"pnhPv7vj8XcnElNYo1GTF/Gd8EmGhQzLV84ZxwvrjEVHCsM2Nts0tShi4ckpPRGzWafZMZefMKGw4zEp",
+	"naLpMaut5KVVBzgdlJTxP6VFLDKUKTrREVoWrOBDNLAqOsCpmOuspMSsIy5ROnSNfPVvz7hCkojFm7MT",
+	"0amCYKnq60JLRmTFjB1TemxYPjGaZEK8rI1/LtW17EoFx6W1xpHoiNLltbCPez1pbbc5xA6l6BOnLCnD",
+	"sQyG+zA2Dgqp5UTpCcgkMaUm34HSo/MdkCVlqEklkkU6IHUKVk4LTgEoDZQhzJ2wuaSxcQXHoChvOfha",
+	"Et5IBukana/Mb3X73T57ZSxqaZWIxXa3390WHWElZSEDvcal3gQ1OkkYkSEbXeE0pNv4gEc7rtf1UQ8S",
+	"Tt6fDOEKp1WgZU4qGsuEjLsXmwhuuLDeT0UsGnsnhmyVXofeGu2r0njc7zc5QU1Vsdi8Vtb75NmRO4G3",
+	"srCMxJ1IJUn+NWTZ8scqUfW/uNfjsHoNXjHj/1Mt3U1M8dxj4pB237w4Pvtt++Xw1S/Dg+3hh+FF2e8/",
+	"3lHel+h255kOxewwVNk9garUQ+es9kvjY3u35fF9rBleLnA4PXobMP71CBKTItT4VdC2+68jbqOJieoi",
+	"fn8yZAWnR2/FbOH4fTshj9VHTueKztWerq3wZmOKlYTWnHE2P5fKYSri8yru0eqlsNIx82pqqiMFXyYJ",
+	"ej8u85y9qu6HgBtXDt8M0atbqxz6aF+vxnWWmRw5MKNTD6UmlYeusqhTbkk2pjykzliLaReO0GKwm8g8",
+	"9+ARQRGMZZ4/44XyoPEaHeAtoU4x7YrlUMmVuJz+QmlVlIWI+/PglSacoAsYfYiO8HOJniJuifuuv5MF",
+	"eqBMeXDVseZKyM0kDot6//8ezI2GZXWgxkCZDB5LOD3dfwnGQYa3MsVEFTLvAOYeQYLGGzAavx6IlUTo",
+	"2Ks/zvvRj4Podxl9iUZ3WzudnSezB2vKheN70t/aoIkXVh44HItY/K+3GES9egr1qhG0pmZONXePceoL",
+	"pu0COTs7iwaLWwhXIR7AizAWIMlknqOeIDw82vsZdn542uei4WOw/WhjbGptDmVe7F5U1/PFxdIFfSEe",
+	"diCMzd0LofS1zFX6kcwV6gvx6PmDtW33zVfJ1va/XyUnCxzg0qSh6XPpJugYAF0B6NFdq4QPytS3a+lb",
+	"T8LTjebtP0zCAMayzAnMuIX394b0f1TunoxDSFUK2hBI7W/QBbBUgV04y5AydCCbEdhMRMVj8kqbG/0s",
+	"wOllgWEaQiGncMnDVBPIiVS6287cEZKbRoMxoVtN3HE9gsnAjVQElzhm99iCxlsCxrKwtOE83foO5ym/",
+	"3sqikG669AafP8BZRE48P7cOwzN8r3qGD9rP8NFsmYuJ+PyuxaLOR7NOm5edj2YjFnDXIcvn91EdOpOW",
+	"1aBkvlMdXEOU1BJRGs19XXnuNhyBc5SHhxiZhjdB4rAmSqVNJSk9qShTijnWL+H6JTqoJQ6ZeiHzKcGB",
+	"bWKMqcFfsHTKx/+GmTY9Cso9eqZuFV+stC0CaqdxUyucEu7vtSqH+3CAU7+xssO9AXik0gZvr9Gp8YLd",
+	"1Uq/Vnub2vHl5fzQMiVeG8Ww+rax8gJ9BpoZ1Dpth/z1nUnRi9lo9mcAAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

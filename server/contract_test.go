@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -69,14 +70,15 @@ func (c *contract) fault(r *http.Request, response *http.Response, body []byte) 
 		wantHeader(response.Header, "Cache-Control", "no-store"),
 		wantHeader(response.Header, "X-Content-Type-Options", "nosniff"),
 		wantHeader(response.Header, "Content-Type", "application/json"),
+		wantRequestID(response.Header),
 	}
 	route, params, err := c.router.FindRoute(r)
 	switch {
 	case errors.Is(err, routers.ErrPathNotFound):
-		faults = append(faults, c.noOperation(r, response, body, http.StatusNotFound))
+		faults = append(faults, c.noOperation(r, response, body, http.StatusNotFound, "X-Request-Id"))
 	case errors.Is(err, routers.ErrMethodNotAllowed):
 		faults = append(faults,
-			c.noOperation(r, response, body, http.StatusMethodNotAllowed, "Allow"),
+			c.noOperation(r, response, body, http.StatusMethodNotAllowed, "X-Request-Id", "Allow"),
 			wantHeader(response.Header, "Allow", "POST"))
 	case err != nil:
 		faults = append(faults, err)
@@ -135,6 +137,16 @@ func wantHeader(header http.Header, name, want string) error {
 	return nil
 }
 
+// wantRequestID holds for answers that the document does not have as well.
+func wantRequestID(header http.Header) error {
+	if id := header.Get("X-Request-Id"); !requestIDPattern.MatchString(id) {
+		return fmt.Errorf("header X-Request-Id is %q", id)
+	}
+	return nil
+}
+
+var requestIDPattern = regexp.MustCompile(`^[0-9A-Za-z-]{16,64}$`)
+
 // TestContractFindsFaults shows that the client would notice: each row is a sound
 // answer with one fault.
 func TestContractFindsFaults(t *testing.T) {
@@ -165,6 +177,8 @@ func TestContractFindsFaults(t *testing.T) {
 		{"200 where nothing is", "GET", "/", 200, nil, ok, "want 404"},
 		{"wrong method accepted", "GET", path, 200, nil, ok, "want 405"},
 		{"405 without Allow", "GET", path, 405, nil, refused, "Allow"},
+		{"404 without request id", "GET", "/", 404, map[string]string{"X-Request-Id": ""}, refused, "X-Request-Id"},
+		{"request id that is none", "POST", path, 200, map[string]string{"X-Request-Id": "a b"}, ok, "X-Request-Id"},
 		{"404 without error", "GET", "/", 404, nil, `"x"`, "object"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -172,7 +186,7 @@ func TestContractFindsFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			header := http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}, "Content-Type": {"application/json"}}
+			header := http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}, "Content-Type": {"application/json"}, "X-Request-Id": {"0123456789abcdef"}}
 			if c.status == http.StatusOK {
 				header.Set("Totp-Key-Expires-In", "1")
 			}

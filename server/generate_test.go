@@ -240,11 +240,11 @@ func TestTheRequestIDOfTheGatewayIsKeptIfItIsHarmless(t *testing.T) {
 	} {
 		header := asUser(t, "ada")
 		header.Set("X-Request-Id", id)
-		s.post(header)
+		answered := s.post(header).header.Get("X-Request-Id")
 		lines := s.logLines("request")
 		got, _ := lines[len(lines)-1]["request_id"].(string)
-		if kept := got == id; kept != strings.HasPrefix(id, "6F9619FF-") || got == "" {
-			t.Errorf("request id %q was logged as %q", id, got)
+		if kept := got == id; kept != strings.HasPrefix(id, "6F9619FF-") || got == "" || answered != got {
+			t.Errorf("request id %q was logged as %q and answered as %q", id, got, answered)
 		}
 	}
 }

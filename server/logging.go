@@ -65,8 +65,11 @@ func logRequests(now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			start := now()
-			ctx := context.WithValue(c.Request().Context(), requestIDKey{}, requestID(c.Request().Header))
+			id := requestID(c.Request().Header)
+			ctx := context.WithValue(c.Request().Context(), requestIDKey{}, id)
 			c.SetRequest(c.Request().WithContext(ctx))
+			// At the last moment, so that no handler puts another in its place.
+			c.Response().Before(func() { c.Response().Header().Set(echo.HeaderXRequestID, id) })
 			err := next(c)
 			if err != nil {
 				c.Error(err)

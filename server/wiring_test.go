@@ -256,6 +256,7 @@ type halfWritten struct{}
 func (halfWritten) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Totp-Key-Expires-In", "1")
+	w.Header().Set("X-Request-Id", "") // which does not stay empty
 	_, err := io.WriteString(w, `{"data":{}}`)
 	return errors.Join(err, errors.New("too late"))
 }

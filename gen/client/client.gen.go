@@ -217,16 +217,29 @@ type ClientWithResponsesInterface interface {
 // GenerateTOTPKeyResponse200Headers the declared response headers of an HTTP 200 response for GenerateTOTPKey
 type GenerateTOTPKeyResponse200Headers struct {
 	TOTPKeyExpiresIn int
+	XRequestID       string
 }
 
 // GenerateTOTPKeyResponse401Headers the declared response headers of an HTTP 401 response for GenerateTOTPKey
 type GenerateTOTPKeyResponse401Headers struct {
 	WWWAuthenticate string
+	XRequestID      string
+}
+
+// GenerateTOTPKeyResponse413Headers the declared response headers of an HTTP 413 response for GenerateTOTPKey
+type GenerateTOTPKeyResponse413Headers struct {
+	XRequestID string
+}
+
+// GenerateTOTPKeyResponse500Headers the declared response headers of an HTTP 500 response for GenerateTOTPKey
+type GenerateTOTPKeyResponse500Headers struct {
+	XRequestID string
 }
 
 // GenerateTOTPKeyResponse503Headers the declared response headers of an HTTP 503 response for GenerateTOTPKey
 type GenerateTOTPKeyResponse503Headers struct {
 	RetryAfter int
+	XRequestID string
 }
 
 type GenerateTOTPKeyResponse struct {
@@ -246,6 +259,10 @@ type GenerateTOTPKeyResponse struct {
 	Headers200 *GenerateTOTPKeyResponse200Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *GenerateTOTPKeyResponse401Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GenerateTOTPKeyResponse413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GenerateTOTPKeyResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GenerateTOTPKeyResponse503Headers
 }
@@ -380,6 +397,13 @@ func ParseGenerateTOTPKeyResponse(rsp *http.Response) (*GenerateTOTPKeyResponse,
 			}
 			headers.TOTPKeyExpiresIn = value
 		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 401:
 		var headers GenerateTOTPKeyResponse401Headers
@@ -390,7 +414,34 @@ func ParseGenerateTOTPKeyResponse(rsp *http.Response) (*GenerateTOTPKeyResponse,
 			}
 			headers.WWWAuthenticate = value
 		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
 		response.Headers401 = &headers
+	case rsp.StatusCode == 413:
+		var headers GenerateTOTPKeyResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers GenerateTOTPKeyResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers GenerateTOTPKeyResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -399,6 +450,13 @@ func ParseGenerateTOTPKeyResponse(rsp *http.Response) (*GenerateTOTPKeyResponse,
 				return nil, err
 			}
 			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
 		}
 		response.Headers503 = &headers
 	}

@@ -8,7 +8,7 @@
 // the seconds that it stays pending; on a refusal both are nil, and the field of the
 // status says in one sentence why. After a 503 the same call may be sent again once
 // Headers503.RetryAfter seconds have passed: it returns the key that is pending, if
-// there is one.
+// there is one. XRequestID, which every answer has, is what to report a fault with.
 //
 // Give it an [http.Client] with a timeout ([WithHTTPClient]); the default has none.
 package client

@@ -71,8 +71,11 @@ func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTO
 		key.Secret.Base32(),
 	})
 	return totpKeyResponse{
-		Body:    gen.GenerateTOTPKey200JSONResponseBody(struct{ Data gen.TOTPKey }{data}),
-		Headers: gen.GenerateTOTPKey200ResponseHeaders(struct{ TOTPKeyExpiresIn int }{wholeSeconds(key.Deadline.Sub(o.now()))}),
+		Body: gen.GenerateTOTPKey200JSONResponseBody(struct{ Data gen.TOTPKey }{data}),
+		Headers: gen.GenerateTOTPKey200ResponseHeaders(struct {
+			TOTPKeyExpiresIn int
+			XRequestID       string // Every answer has it, so it is not set here.
+		}{TOTPKeyExpiresIn: wholeSeconds(key.Deadline.Sub(o.now()))}),
 	}, nil
 }
 
