@@ -14,10 +14,21 @@ import (
 	"quiva.ai/mfa/server/auth"
 )
 
-// newAPI returns the handler of the API listener, for at most so many requests in flight. A request passes, in this order:
+// apiConfig is what the API is made of.
+type apiConfig struct {
+	document      *openapi3.T
+	authenticator *auth.Authenticator
+	operations    gen.StrictServerInterface
+	maxInFlight   int // requests, at least 1
+	trusted       trustedProxies
+	now           func() time.Time
+	log           *slog.Logger
+}
+
+// newAPI returns the handler of the API listener. A request passes, in this order:
 //
 //	Echo's router          finds the route
-//	logRequests            request id; writes the answer for an error; one log line
+//	logRequests            origin; writes the answer for an error; one log line
 //	harden                 headers that every answer has
 //	recoverPanic           a panic becomes an error
 //	operations.middleware  operation, overload, authentication, body size, time limit, validation
@@ -25,16 +36,16 @@ import (
 //	ops                    package mfa
 //
 // Any of them may return an error; answerError alone turns it into an answer.
-func newAPI(document *openapi3.T, authenticator *auth.Authenticator, ops gen.StrictServerInterface, most int, now func() time.Time, log *slog.Logger) (http.Handler, error) {
+func newAPI(c apiConfig) (http.Handler, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = answerError
-	gen.RegisterHandlers(e, gen.NewStrictHandler(ops, nil))
-	matched, err := matchOperations(document, e.Routes())
+	gen.RegisterHandlers(e, gen.NewStrictHandler(c.operations, nil))
+	matched, err := matchOperations(c.document, e.Routes())
 	if err != nil {
 		return nil, err
 	}
-	guard := &operations{byRoute: matched, authenticator: authenticator, now: now, inFlight: make(chan struct{}, most)}
-	e.Use(logRequests(now, log), harden, recoverPanic(), guard.middleware)
+	guard := &operations{byRoute: matched, authenticator: c.authenticator, now: c.now, inFlight: make(chan struct{}, c.maxInFlight)}
+	e.Use(logRequests(c.trusted, c.now, c.log), harden, recoverPanic(), guard.middleware)
 	return e, nil
 }
 

@@ -7,43 +7,81 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/labstack/echo/v4"
 
 	"quiva.ai/mfa/server/auth"
 )
 
+// maxLogText bounds a text in the log in bytes. The stack of a request is longer, but
+// what matters of it is at its beginning.
+const maxLogText = 4 << 10
+
 // newLogger returns the logger of the service. A record that is logged with a
-// request's context carries the request id.
+// request's context carries the request's origin.
 func newLogger(w io.Writer, level slog.Leveler, format logFormat) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: tame}
 	if format == "text" {
-		return slog.New(requestIDHandler{slog.NewTextHandler(w, options)})
+		return slog.New(originHandler{slog.NewTextHandler(w, options)})
 	}
-	return slog.New(requestIDHandler{slog.NewJSONHandler(w, options)})
+	return slog.New(originHandler{slog.NewJSONHandler(w, options)})
 }
 
-type requestIDKey struct{}
+// newAuditLogger returns the logger of audit events: JSON, of every level, whatever the
+// log's settings are, because programs rely on it.
+func newAuditLogger(w io.Writer) *slog.Logger {
+	return slog.New(originHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: tame})})
+}
 
-// requestIDHandler adds the request id of a record's context.
-type requestIDHandler struct{ slog.Handler }
+// tame cuts a text that is too long, and drops what a terminal may obey and slog does not
+// escape: the control and format characters beyond ASCII.
+func tame(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() != slog.KindString {
+		return attr
+	}
+	text := attr.Value.String()
+	if len(text) > maxLogText {
+		text = text[:maxLogText] + " (truncated)"
+	}
+	attr.Value = slog.StringValue(strings.Map(func(r rune) rune {
+		if r > unicode.MaxASCII-1 && !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text))
+	return attr
+}
 
-func (h requestIDHandler) Handle(ctx context.Context, record slog.Record) error {
-	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
-		record.AddAttrs(slog.String("request_id", id))
+// origin is where a request comes from.
+type origin struct {
+	address   netip.Addr
+	requestID string
+}
+
+type originKey struct{}
+
+// originHandler adds the origin in a record's context.
+type originHandler struct{ slog.Handler }
+
+func (h originHandler) Handle(ctx context.Context, record slog.Record) error {
+	if from, ok := ctx.Value(originKey{}).(origin); ok {
+		record.AddAttrs(slog.String("address", from.address.String()), slog.String("request_id", from.requestID))
 	}
 	return h.Handler.Handle(ctx, record)
 }
 
-func (h requestIDHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return requestIDHandler{h.Handler.WithAttrs(attrs)}
+func (h originHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return originHandler{h.Handler.WithAttrs(attrs)}
 }
 
-func (h requestIDHandler) WithGroup(name string) slog.Handler {
-	return requestIDHandler{h.Handler.WithGroup(name)}
+func (h originHandler) WithGroup(name string) slog.Handler {
+	return originHandler{h.Handler.WithGroup(name)}
 }
 
 // wellFormedID matches a UUID, and the 32 hexadecimal digits of nginx. No credential
@@ -60,13 +98,14 @@ func requestID(header http.Header) string {
 
 // logRequests has an error answered and then writes one line for the request. The
 // line has the route and not the path, and of the header only a well-formed request
-// id: no credential gets into the log, wherever a client put it.
-func logRequests(now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
+// id, and addresses: no credential gets into the log, wherever a client put it.
+func logRequests(trusted trustedProxies, now func() time.Time, log *slog.Logger) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			start := now()
 			id := requestID(c.Request().Header)
-			ctx := context.WithValue(c.Request().Context(), requestIDKey{}, id)
+			from := origin{address: trusted.clientAddress(c.Request()), requestID: id}
+			ctx := context.WithValue(c.Request().Context(), originKey{}, from)
 			c.SetRequest(c.Request().WithContext(ctx))
 			// At the last moment, so that no handler puts another in its place.
 			c.Response().Before(func() { c.Response().Header().Set(echo.HeaderXRequestID, id) })

@@ -175,7 +175,15 @@ func (p *process) newAPI(s settings, pending *store.Pending, keys *store.APIKeys
 	if err != nil {
 		return nil, err
 	}
-	return newAPI(document, authenticator, mfa.New(s.Issuer, pending, p.now, log), int(s.MaxInFlight), p.now, log)
+	return newAPI(apiConfig{
+		document:      document,
+		authenticator: authenticator,
+		operations:    mfa.New(mfa.Config{Issuer: s.Issuer, Pending: pending, Now: p.now, Log: log, Audit: newAuditLogger(p.stderr)}),
+		maxInFlight:   int(s.MaxInFlight),
+		trusted:       s.Proxies,
+		now:           p.now,
+		log:           log,
+	})
 }
 
 // keyFinder is the store as auth sees it.
@@ -190,7 +198,7 @@ func (f keyFinder) FindAPIKey(ctx context.Context, key string) (auth.Principal, 
 	if err != nil {
 		return auth.Principal{}, err
 	}
-	return auth.Principal{Account: record.Account, Label: record.Email}, nil
+	return auth.Principal{Account: record.Account, Label: record.Email, KeyID: record.ID}, nil
 }
 
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {

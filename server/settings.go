@@ -44,6 +44,7 @@ type settings struct {
 	TLSKey      tlsFile              `env:"MFA_TLS_KEY" help:"PEM file with its private key"`
 	Drain       drainTime            `env:"MFA_DRAIN" default:"5s" help:"how long requests are still taken after SIGTERM, while /readyz turns them away: 0s to 5m"`
 	StopTimeout stopTimeout          `env:"MFA_STOP_TIMEOUT" default:"12s" help:"how long requests in flight may then take to finish: 1s to 5m"`
+	Proxies     trustedProxies       `env:"MFA_TRUSTED_PROXIES" help:"networks of the gateway, comma separated, whose X-Forwarded-For is believed"`
 	LogLevel    logLevel             `env:"MFA_LOG_LEVEL" default:"info" reload:"true" help:"debug, info, warn or error"`
 	LogFormat   logFormat            `env:"MFA_LOG_FORMAT" default:"json" help:"json or text"`
 }

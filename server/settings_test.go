@@ -21,6 +21,7 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 		"MFA_PENDING_TTL=59s",
 		"MFA_JWT_SECRET=" + hidden,
 		"MFA_JWT_LEEWAY=" + hidden,
+		"MFA_TRUSTED_PROXIES=10.0.0.0/8," + hidden,
 		"MFA_LOG_LEVEL=" + hidden,
 		"MFA_LOG_FORMAT=" + hidden,
 		"MFA_JWT_ISSUER_FILE=/no/such/file",
@@ -42,6 +43,7 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
   MFA_PENDING_TTL: must be a duration from 1m0s to 24h0m0s, such as 90s
   MFA_JWT_SECRET: must have at least 32 bytes
   MFA_JWT_LEEWAY: must be a duration from 0s to 5m0s, such as 90s
+  MFA_TRUSTED_PROXIES: must be networks, comma separated, such as 10.1.0.0/16,192.0.2.7/32,fd00::/8
   MFA_LOG_LEVEL: must be debug, info, warn or error
   MFA_LOG_FORMAT: must be json or text
 `

@@ -52,7 +52,10 @@ func newTestAPI(t *testing.T, document *openapi3.T, keys auth.KeyFinder, ops gen
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newAPI(document, authenticator, ops, testInFlight, time.Now, newLogger(log, slog.LevelInfo, "json"))
+	return newAPI(apiConfig{
+		document: document, authenticator: authenticator, operations: ops, maxInFlight: testInFlight,
+		now: time.Now, log: newLogger(log, slog.LevelInfo, "json"),
+	})
 }
 
 // serveOps starts an API whose operations are ops and whose every API key is valid.

@@ -44,7 +44,7 @@ func NewAPIKeys(backend Backend, now func() time.Time) *APIKeys {
 // record. The key is the caller's to hand over; only its digest is kept.
 func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifetime time.Duration) (APIKey, error) {
 	created := a.now().UTC().Truncate(time.Second)
-	name := digest(key)
+	name := Digest(key)
 	record := APIKey{
 		ID:      apiKeyIDPrefix + name,
 		Account: account,
@@ -69,7 +69,7 @@ func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifeti
 // Find returns the record of key, or ErrNotFound if it was never created, has
 // expired or was revoked. It also notes the hour of this use.
 func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
-	value, err := a.backend.Get(ctx, apiKeyPrefix+digest(key))
+	value, err := a.backend.Get(ctx, apiKeyPrefix+Digest(key))
 	if err != nil {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
@@ -98,7 +98,7 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 	if err != nil {
 		return APIKey{}, fmt.Errorf("encode API key: %w", err)
 	}
-	if err := a.backend.Update(ctx, apiKeyPrefix+digest(key), value); errors.Is(err, ErrNotFound) {
+	if err := a.backend.Update(ctx, apiKeyPrefix+Digest(key), value); errors.Is(err, ErrNotFound) {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
 	return record, nil

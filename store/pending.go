@@ -86,7 +86,7 @@ const maxReplacements = 3
 // ErrUnavailable, and then fresh may or may not be.
 func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret) (PendingKey, error) {
 	created := p.now()
-	key := "mfa:{" + digest(account) + "}:pending"
+	key := "mfa:{" + Digest(account) + "}:pending"
 	keyring := p.keyring.Load()
 	sealed := keyring.seal(pendingPurpose, account, encodePending(fresh, created, p.ttl))
 	mine := PendingKey{Secret: fresh, Deadline: deadline(created, p.ttl), Outcome: Created}

@@ -80,10 +80,10 @@ type Backend interface {
 	Close() error
 }
 
-// digest names an account or an API key in the backend: unpadded base64url of
+// Digest names an account or an API key in the backend, and in the log: unpadded base64url of
 // its SHA-256, 43 characters. It keeps personal data out of key names, and
 // nothing that a client sends reaches one.
-func digest(name string) string {
+func Digest(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }

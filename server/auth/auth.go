@@ -35,14 +35,30 @@ const MaxAccount = 255
 type Principal struct {
 	Account string // opaque and unique: the token's sub, or the account of the API key
 	Label   string // for a person to recognise the account by: an e-mail address, else the account
+
+	// What an audit tells of the credential. KeyID is the id of the API key, if one was
+	// presented, else the kid of the key in the JWK set that verified the token; empty
+	// if that has none.
+	Scheme Scheme
+	KeyID  string
 }
+
+// Scheme is a kind of credential.
+type Scheme string
+
+// The schemes. Their values are those of the audit's schema.
+const (
+	Bearer Scheme = "bearer"
+	APIKey Scheme = "api_key"
+	Both   Scheme = "both"
+)
 
 // ErrUnknownKey says that an API key does not exist, has expired or was revoked.
 var ErrUnknownKey = errors.New("unknown API key")
 
 // KeyFinder looks API keys up.
 //
-// FindAPIKey MUST return ErrUnknownKey for a key that is not valid now, and any
+// FindAPIKey returns the principal without its Scheme. It MUST return ErrUnknownKey for a key that is not valid now, and any
 // other error only if it cannot tell. It MUST NOT remember an earlier answer: a
 // revoked key is refused from the next call on.
 type KeyFinder interface {
@@ -133,6 +149,7 @@ func (a *Authenticator) both(ctx context.Context, token, key string) (Principal,
 	if byToken.Account != byKey.Account {
 		return Principal{}, &Refusal{Cause: AccountsDiffer, withToken: true}
 	}
+	byToken.Scheme, byToken.KeyID = Both, byKey.KeyID
 	return byToken, nil
 }
 
@@ -141,6 +158,7 @@ func (a *Authenticator) find(ctx context.Context, key string, withToken bool) (P
 	if errors.Is(err, ErrUnknownKey) {
 		return Principal{}, &Refusal{Cause: KeyUnknown, withToken: withToken}
 	}
+	principal.Scheme = APIKey
 	return principal, err
 }
 

@@ -13,12 +13,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// verificationKey is a public key and the one algorithm that it is used with
+// verificationKey is a public key, or the HS256 secret, and the one algorithm that it is used with
 // (RFC 8725 section 3.1).
 type verificationKey struct {
-	id     string
-	method jwt.SigningMethod
-	public any
+	id       string // kid; may be empty
+	method   jwt.SigningMethod
+	material any
 }
 
 // The RSA keys that we verify with: 2048 bits are demanded by RFC 7518 section 3.3. The
@@ -72,7 +72,7 @@ func newVerificationKey(parameters jwkset.JWKMarshal) (verificationKey, bool) {
 		return verificationKey{}, false
 	}
 	method := methodFor(jwk.Key(), string(parameters.ALG))
-	return verificationKey{id: parameters.KID, method: method, public: jwk.Key()}, method != nil
+	return verificationKey{id: parameters.KID, method: method, material: jwk.Key()}, method != nil
 }
 
 // methodFor returns the algorithm for a key: the one that its set says, if that

@@ -50,11 +50,11 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 	if cause := jws.header.check(); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
-	method, key, err := v.keyFor(ctx, jws.header)
+	key, err := v.keyFor(ctx, jws.header)
 	if err != nil {
 		return Principal{}, err
 	}
-	if method.Verify(jws.signed, jws.signature, key) != nil {
+	if key.method.Verify(jws.signed, jws.signature, key.material) != nil {
 		return Principal{}, refuseToken(TokenSignature)
 	}
 	var c claims
@@ -64,27 +64,27 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 	if cause := c.judge(v.validator); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
-	return Principal{Account: string(c.Subject), Label: c.label()}, nil
+	return Principal{Account: string(c.Subject), Label: c.label(), Scheme: Bearer, KeyID: key.id}, nil
 }
 
 // keyFor returns the key for a token and the algorithm that belongs to the key
 // (RFC 8725 section 3.1). HS256 is for the configured secret alone, and the secret
 // for HS256: no key of a set is ever used as a secret, nor the reverse.
-func (v *tokenVerifier) keyFor(ctx context.Context, h joseHeader) (jwt.SigningMethod, any, error) {
+func (v *tokenVerifier) keyFor(ctx context.Context, h joseHeader) (verificationKey, error) {
 	switch {
 	case string(h.Algorithm) == jwt.SigningMethodHS256.Alg() && len(v.secret) > 0:
-		return jwt.SigningMethodHS256, v.secret, nil
+		return verificationKey{method: jwt.SigningMethodHS256, material: v.secret}, nil
 	case asymmetric(string(h.Algorithm)) && v.keys != nil:
 		key, ok, err := v.keys.find(ctx, string(h.KeyID), string(h.Algorithm))
 		if err != nil {
-			return nil, nil, err
+			return verificationKey{}, err
 		}
 		if !ok {
-			return nil, nil, refuseToken(TokenKeyUnknown)
+			return verificationKey{}, refuseToken(TokenKeyUnknown)
 		}
-		return key.method, key.public, nil
+		return key, nil
 	}
-	return nil, nil, refuseToken(TokenAlgorithm)
+	return verificationKey{}, refuseToken(TokenAlgorithm)
 }
 
 func refuseToken(cause Cause) *Refusal { return &Refusal{Cause: cause, withToken: true} }

@@ -105,7 +105,7 @@ func verifyIndependently(token string) (Principal, error) {
 	if expires+skew <= now || notBefore-skew > now || issued-skew > now {
 		return Principal{}, errors.New("time")
 	}
-	p := Principal{}
+	p := Principal{Scheme: Bearer}
 	p.Account, _ = payload["sub"].(string)
 	p.Label, _ = payload["email"].(string)
 	if p.Label == "" {
@@ -338,7 +338,7 @@ func BenchmarkVerify(b *testing.B) {
 				b.Fatal(err)
 			}
 			verifier := newTestVerifier()
-			verifier.keys.keys.Store(&[]verificationKey{{method: method, public: public}})
+			verifier.keys.keys.Store(&[]verificationKey{{method: method, material: public}})
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := verifier.verify(context.Background(), token); err != nil {

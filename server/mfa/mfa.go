@@ -25,24 +25,25 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// Operations implements the operations. It is safe for concurrent use.
-type Operations struct {
-	issuer  Issuer
-	pending *store.Pending
-	now     func() time.Time
-	log     *slog.Logger
+// Config is what the operations work with. All of it is required.
+type Config struct {
+	Issuer  Issuer         // in whose name keys are issued
+	Pending *store.Pending // where they are kept
+	Now     func() time.Time
+	Log     *slog.Logger
+	Audit   *slog.Logger // for the events that README.md documents
 }
+
+// Operations implements the operations. It is safe for concurrent use.
+type Operations struct{ c Config }
 
 // A changed document breaks the build here, and in the methods: they build what they
 // answer as the struct that they know of, and convert it to the document's. Go does that
 // only while both have the same members, so none is sent that nobody has set.
 var _ gen.StrictServerInterface = (*Operations)(nil)
 
-// New returns the operations. Keys are issued in the name of issuer and kept in
-// pending.
-func New(issuer Issuer, pending *store.Pending, now func() time.Time, log *slog.Logger) *Operations {
-	return &Operations{issuer: issuer, pending: pending, now: now, log: log}
-}
+// New returns the operations.
+func New(c Config) *Operations { return &Operations{c} }
 
 var errNoPrincipal = errors.New("no principal in the context of an operation")
 
@@ -59,15 +60,16 @@ func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTO
 	if err != nil {
 		return nil, err
 	}
-	key, err := o.pending.GetOrCreate(ctx, principal.Account, fresh)
+	key, err := o.c.Pending.GetOrCreate(ctx, principal.Account, fresh)
 	if err != nil {
 		return nil, fmt.Errorf("generate TOTP key: %w", err)
 	}
 	if key.Outcome == store.ReplacedUnreadable || key.Outcome == store.ReplacedExpired {
-		o.log.WarnContext(ctx, "pending secret has been replaced", "outcome", string(key.Outcome))
+		o.c.Log.WarnContext(ctx, "pending secret has been replaced", "outcome", string(key.Outcome))
 	}
+	o.auditIssued(ctx, principal, key.Outcome)
 	data := gen.TOTPKey(struct{ OTPAuthURL, Secret string }{
-		otpauthURL(o.issuer, accountName(principal.Label), key.Secret),
+		otpauthURL(o.c.Issuer, accountName(principal.Label), key.Secret),
 		key.Secret.Base32(),
 	})
 	return totpKeyResponse{
@@ -75,8 +77,19 @@ func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTO
 		Headers: gen.GenerateTOTPKey200ResponseHeaders(struct {
 			TOTPKeyExpiresIn int
 			XRequestID       string // Every answer has it, so it is not set here.
-		}{TOTPKeyExpiresIn: wholeSeconds(key.Deadline.Sub(o.now()))}),
+		}{TOTPKeyExpiresIn: wholeSeconds(key.Deadline.Sub(o.c.Now()))}),
 	}, nil
+}
+
+// auditIssued records who was given a key. Its members are documented in README.md and
+// stay: programs read them. The label, an e-mail address, is withheld.
+func (o *Operations) auditIssued(ctx context.Context, p auth.Principal, outcome store.Outcome) {
+	o.c.Audit.InfoContext(ctx, "audit",
+		"event", "totp_key_issued",
+		"account", store.Digest(p.Account),
+		"outcome", string(outcome),
+		"scheme", string(p.Scheme),
+		"key_id", p.KeyID)
 }
 
 // newSecret makes a 160-bit secret with pquerna/otp, which reads crypto/rand. The

@@ -21,7 +21,10 @@ func newOperations(t *testing.T, log *strings.Builder) (*Operations, *store.Memo
 	clock := storetest.NewClock()
 	memory := store.NewMemory(clock.Now)
 	pending := store.NewPending(memory, storetest.NewKeyring(t, storetest.NewSealKey("k1")), 10*time.Minute, clock.Now)
-	return New("quiva.ai", pending, clock.Now, slog.New(slog.NewTextHandler(log, nil))), memory, clock
+	return New(Config{
+		Issuer: "quiva.ai", Pending: pending, Now: clock.Now,
+		Log: slog.New(slog.NewTextHandler(log, nil)), Audit: slog.New(slog.DiscardHandler),
+	}), memory, clock
 }
 
 func generate(t *testing.T, o *Operations) (totpKeyResponse, error) {
