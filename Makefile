@@ -32,8 +32,8 @@ soak: ## Call for ten minutes while Redis fails in every way, at random.
 	CGO_ENABLED=1 .ci/with-tools go test -race -tags=soak -run='^TestSoak$$' -timeout=20m -v ./server
 
 .PHONY: interop
-interop: ## Test with clients and authenticators not written in Go; installs them.
-	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli) \
+interop: ## Test with programs of others: authenticators, clients, nginx, systemd; installs them.
+	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli nginx systemd-analyze) \
 		go test -tags=interop -count=1 -run=^TestInterop -timeout=5m ./server
 
 .PHONY: generate

@@ -123,7 +123,7 @@ func TestEveryChangeOfTheDocumentIsSeen(t *testing.T) {
 			c.stops(generate, "target=$.paths['/accounts/generate-totp-key'].post.responses['200']: does nothing")
 			c.replace(overlay, strings.ReplaceAll(c.read(overlay), "/accounts/generate-totp-key", "/accounts/totp-key"))
 			c.passes(generate)
-			c.stops(test, `generate = 404 {"error":"There is nothing at this address."}`)
+			c.stops(test, `body = {"error":"There is nothing at this address."}`)
 		}},
 		{"a removed 401", func(c *checkout) {
 			c.replace(document, cut(t, c.read(document), "        '401':\n", "components:\n"))

@@ -73,7 +73,7 @@ func inImage(root string, environ []string, args ...string) *exec.Cmd {
 	return program
 }
 
-func TestDeployTheImageServesWithNothingElseAround(t *testing.T) {
+func TestInteropDeployTheImageServesWithNothingElseAround(t *testing.T) {
 	issuer := httptest.NewTLSServer(set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t, nil))))
 	defer issuer.Close()
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw})
@@ -119,7 +119,7 @@ func TestDeployTheImageServesWithNothingElseAround(t *testing.T) {
 	}
 }
 
-func TestDeployTheUnitIsSound(t *testing.T) {
+func TestInteropDeployTheUnitIsSound(t *testing.T) {
 	unit := readFile(t, "deploy/mfa.service")
 	program, err := os.Executable() // verify demands that the program is there
 	if err != nil {

@@ -54,7 +54,8 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 
 func TestAnEmptySecretIsNoSecret(t *testing.T) {
 	s := &service{t: t, environ: []string{"MFA_JWT_SECRET=", "MFA_SEAL_KEYS_FILE=/dev/null", "MFA_ISSUER_FILE=/dev/null", "MFA_LOG_LEVEL="}}
-	const want = "mfa: settings:\n  MFA_JWT_SECRET: is empty\n  MFA_SEAL_KEYS_FILE: is empty\n  MFA_ISSUER_FILE: is empty\n"
+	const want = "mfa: settings:\n  MFA_JWT_SECRET: is empty\n  MFA_SEAL_KEYS_FILE: is empty\n  MFA_ISSUER_FILE: is empty\n" +
+		"  MFA_REDIS_URL: is required (mfa serve --dev does without)\n" // all at once, and none of them twice
 	if _, stderr, status := s.command("serve"); status != exitUsage || stderr != want {
 		t.Errorf("status %d, %s; want %s", status, stderr, want)
 	}

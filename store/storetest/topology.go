@@ -197,7 +197,7 @@ func (c *Cluster) meet(t testing.TB, nodes ...*RedisServer) {
 }
 
 // TLSFiles are paths of PEM files: an authority, and a certificate of its for
-// 127.0.0.1, for servers and clients alike.
+// 127.0.0.1 and mfa.internal, for servers and clients alike.
 type TLSFiles struct{ CA, Cert, Key string }
 
 // NewTLSFiles makes an authority and a certificate that are good for an hour.
@@ -220,7 +220,7 @@ func NewTLSFiles(t testing.TB) TLSFiles {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	leaf := template(2, "leaf")
-	leaf.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	leaf.IPAddresses, leaf.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"mfa.internal"}
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, authority, key.Public(), authorityKey)
 	must(t, err)
