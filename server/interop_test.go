@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"image/png"
 	"os"
@@ -94,32 +95,38 @@ func TestInteropEveryProgramReadsWhatWasMeant(t *testing.T) {
 	t.Run("keepassxc-cli", func(t *testing.T) { keepassxc(t, urls, want) })
 }
 
-// zbarimg draws a QR code of every URL and has it read back.
+// zbarimg draws a QR code of every URL and has it read back. Now and then it does not
+// find a code in a picture at all, so that it is shown a larger one as well; what it reads
+// it must read byte for byte.
 func zbarimg(t *testing.T, urls []string) {
-	dir := t.TempDir()
-	command := exec.CommandContext(t.Context(), "zbarimg", "--quiet", "--raw")
-	command.Dir = dir
-	for i, url := range urls {
+	file := filepath.Join(t.TempDir(), "code.png")
+	for _, url := range urls {
 		key, err := otp.NewKeyFromURL(url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		image, err := key.Image(400, 400)
-		if err != nil {
-			t.Fatal(err)
+		read := ""
+		for _, size := range []int{400, 600, 800} {
+			image, err := key.Image(size, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var picture bytes.Buffer
+			if err := errors.Join(png.Encode(&picture, image), os.WriteFile(file, picture.Bytes(), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			// With nothing found it prints nothing, and ends with 4.
+			output, err := exec.CommandContext(t.Context(), "zbarimg", "--quiet", "--raw", file).Output()
+			if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() != 4) {
+				t.Fatal(err)
+			}
+			if read = string(output); read != "" {
+				break
+			}
 		}
-		var file bytes.Buffer
-		if err := png.Encode(&file, image); err != nil {
-			t.Fatal(err)
+		if diff := cmp.Diff(url+"\n", read); diff != "" {
+			t.Error("(-URL +read)", diff)
 		}
-		name := strconv.Itoa(i) + ".png"
-		command.Args = append(command.Args, name)
-		if err := os.WriteFile(filepath.Join(dir, name), file.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff(strings.Join(urls, "\n")+"\n", printed(t, command, "")); diff != "" {
-		t.Error("(-URLs +read)", diff)
 	}
 }
 
