@@ -16,6 +16,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
+	validator "github.com/pb33f/libopenapi-validator"
 )
 
 // contract holds answers against the OpenAPI document. It is the transport of the
@@ -24,7 +25,9 @@ type contract struct {
 	t        testing.TB
 	document *openapi3.T
 	router   routers.Router
+	second   validator.Validator
 	next     http.RoundTripper
+	produced *coverage // where the answers count, or nil
 }
 
 func newContract(t testing.TB, document *openapi3.T, next http.RoundTripper) *contract {
@@ -39,7 +42,7 @@ func newContract(t testing.TB, document *openapi3.T, next http.RoundTripper) *co
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &contract{t: t, document: document, router: router, next: next}
+	return &contract{t: t, document: document, router: router, second: newSecondOpinion(t), next: next}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -53,18 +56,27 @@ func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fault := c.fault(r, response, body); fault != nil {
-		c.t.Errorf("%s %s: answer %d breaks the contract: %v\n%v\n%s", r.Method, r.URL.Path, response.StatusCode, fault, response.Header, body)
-	}
+	c.hold(r, response, body)
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	return response, nil
+}
+
+// hold fails the test for an answer that breaks the contract, and has it counted.
+func (c *contract) hold(r *http.Request, response *http.Response, body []byte) {
+	if fault := errors.Join(c.fault(r, response, body), c.secondOpinion(r, response, body)); fault != nil {
+		c.t.Errorf("%s %s: answer %d breaks the contract: %v\n%v\n%s", r.Method, r.URL.Path, response.StatusCode, fault, response.Header, body)
+	}
+	if route, _, err := c.router.FindRoute(r); err == nil && c.produced != nil {
+		c.produced.add(c.t.Name(), route.Operation.OperationID, response)
+	}
 }
 
 // undeclaredHeaders are those that any answer may have without the document
 // saying so: they concern the message, not the operation.
 var undeclaredHeaders = []string{"Cache-Control", "Connection", "Content-Length", "Content-Type", "Date", "X-Content-Type-Options"}
 
-// fault returns what is wrong with an answer, or nil.
+// fault returns what is wrong with an answer, or nil. Of what the document says,
+// kin-openapi is the judge.
 func (c *contract) fault(r *http.Request, response *http.Response, body []byte) error {
 	faults := []error{
 		wantHeader(response.Header, "Cache-Control", "no-store"),
@@ -156,30 +168,33 @@ func TestContractFindsFaults(t *testing.T) {
 		status             int
 		header             map[string]string // "" removes
 		body               string
-		want               string
+		want, second       string // what the two validators find; "" is nothing
 	}{
-		{"sound", "POST", path, 200, nil, ok, ""},
-		{"sound refusal", "POST", path, 401, map[string]string{"Www-Authenticate": `Bearer realm="quiva.ai Gateway"`}, refused, ""},
-		{"sound 404", "GET", "/", 404, nil, refused, ""},
-		{"sound 405", "GET", path, 405, map[string]string{"Allow": "POST"}, refused, ""},
-		{"undeclared status", "POST", path, 418, nil, refused, "status is not supported"},
-		{"undeclared header", "POST", path, 200, map[string]string{"X-Powered-By": "x"}, ok, "X-Powered-By"},
-		{"header of another status", "POST", path, 200, map[string]string{"Retry-After": "1"}, ok, "Retry-After"},
-		{"missing header", "POST", path, 200, map[string]string{"Totp-Key-Expires-In": ""}, ok, "missing"},
-		{"wrong header", "POST", path, 200, map[string]string{"Totp-Key-Expires-In": "-1"}, ok, "minimum"},
-		{"wrong challenge", "POST", path, 401, map[string]string{"Www-Authenticate": "Basic"}, refused, "regular expression"},
-		{"wrong content type", "POST", path, 200, map[string]string{"Content-Type": "text/plain"}, ok, "Content-Type"},
-		{"cacheable", "POST", path, 200, map[string]string{"Cache-Control": ""}, ok, "Cache-Control"},
-		{"sniffable", "POST", path, 200, map[string]string{"X-Content-Type-Options": ""}, ok, "X-Content-Type-Options"},
-		{"missing member", "POST", path, 200, nil, `{}`, `property "data" is missing`},
-		{"wrong type", "POST", path, 200, nil, `{"data":{"secret":1}}`, "must be a string"},
-		{"no body", "POST", path, 200, nil, ``, "decode"},
-		{"200 where nothing is", "GET", "/", 200, nil, ok, "want 404"},
-		{"wrong method accepted", "GET", path, 200, nil, ok, "want 405"},
-		{"405 without Allow", "GET", path, 405, nil, refused, "Allow"},
-		{"404 without request id", "GET", "/", 404, map[string]string{"X-Request-Id": ""}, refused, "X-Request-Id"},
-		{"request id that is none", "POST", path, 200, map[string]string{"X-Request-Id": "a b"}, ok, "X-Request-Id"},
-		{"404 without error", "GET", "/", 404, nil, `"x"`, "object"},
+		{"sound", "POST", path, 200, nil, ok, "", ""},
+		{"sound refusal", "POST", path, 401, map[string]string{"Www-Authenticate": `Bearer realm="quiva.ai Gateway"`}, refused, "", ""},
+		{"sound 404", "GET", "/", 404, nil, refused, "", ""},
+		{"sound 405", "GET", path, 405, map[string]string{"Allow": "POST"}, refused, "", ""},
+		{"undeclared status", "POST", path, 418, nil, refused, "status is not supported", "'418' does not exist"},
+		{"undeclared header", "POST", path, 200, map[string]string{"X-Powered-By": "x"}, ok, "X-Powered-By", "X-Powered-By"},
+		{"header of another status", "POST", path, 200, map[string]string{"Retry-After": "1"}, ok, "Retry-After", "Retry-After"},
+		{"header of a status that has none", "POST", path, 413, map[string]string{"Retry-After": "1"}, refused, "Retry-After", ""}, // the second looks for declared ones first
+		{"missing header", "POST", path, 200, map[string]string{"Totp-Key-Expires-In": ""}, ok, "missing", "'Totp-Key-Expires-In' is missing"},
+		{"wrong header", "POST", path, 200, map[string]string{"Totp-Key-Expires-In": "-1"}, ok, "minimum", "minimum"},
+		{"wrong challenge", "POST", path, 401, map[string]string{"Www-Authenticate": "Basic"}, refused, "regular expression", "does not match pattern"},
+		{"wrong content type", "POST", path, 200, map[string]string{"Content-Type": "text/plain"}, ok, "Content-Type", "'text/plain' does not exist"},
+		{"cacheable", "POST", path, 200, map[string]string{"Cache-Control": ""}, ok, "Cache-Control", ""},
+		{"sniffable", "POST", path, 200, map[string]string{"X-Content-Type-Options": ""}, ok, "X-Content-Type-Options", ""},
+		{"missing member", "POST", path, 200, nil, `{}`, `property "data" is missing`, "missing property 'data'"},
+		{"undeclared member", "POST", path, 200, nil, `{"data":{},"x":1}`, "", "'x' at '$.body.x' is not declared"}, // JSON Schema allows it
+		{"wrong type", "POST", path, 200, nil, `{"data":{"secret":1}}`, "must be a string", "got number, want string"},
+		{"no body", "POST", path, 200, nil, ``, "decode", "response object is missing"},
+		{"200 where nothing is", "GET", "/", 200, nil, ok, "want 404", ""},
+		{"200 beside the path", "POST", path + "/", 200, nil, ok, "want 404", "status 200 is declared"},
+		{"wrong method accepted", "GET", path, 200, nil, ok, "want 405", ""},
+		{"405 without Allow", "GET", path, 405, nil, refused, "Allow", ""},
+		{"404 without request id", "GET", "/", 404, map[string]string{"X-Request-Id": ""}, refused, "X-Request-Id", ""},
+		{"request id that is none", "POST", path, 200, map[string]string{"X-Request-Id": "a b"}, ok, "X-Request-Id", "does not match pattern"},
+		{"404 without error", "GET", "/", 404, nil, `"x"`, "object", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, err := http.NewRequestWithContext(t.Context(), c.method, "http://service"+c.path, http.NoBody)
@@ -196,9 +211,14 @@ func TestContractFindsFaults(t *testing.T) {
 					header.Del(name)
 				}
 			}
-			fault := newContract(t, spec(t), nil).fault(r, &http.Response{StatusCode: c.status, Header: header}, []byte(c.body))
-			if c.want == "" && fault != nil || c.want != "" && (fault == nil || !strings.Contains(fault.Error(), c.want)) {
-				t.Errorf("fault = %v; want one with %q", fault, c.want)
+			contract, response := newContract(t, spec(t), nil), &http.Response{StatusCode: c.status, Header: header}
+			for want, fault := range map[*string]error{
+				&c.want:   contract.fault(r, response, []byte(c.body)),
+				&c.second: contract.secondOpinion(r, response, []byte(c.body)),
+			} {
+				if *want == "" && fault != nil || *want != "" && (fault == nil || !strings.Contains(fault.Error(), *want)) {
+					t.Errorf("fault = %v; want one with %q", fault, *want)
+				}
 			}
 		})
 	}

@@ -30,7 +30,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		if status == 0 && everyTestRan() {
+			status = produced.report(os.Stdout)
+		}
+		os.Exit(status)
+	}))
 }
 
 const asProgram = "TEST_BINARY_IS_MFA"
@@ -152,8 +157,10 @@ func startWith(t testing.TB, environ []string, serve func(ctx context.Context, s
 	s.stop = func() int { cancel(); return s.wait() }
 
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
+	contract := newContract(t, spec(t), transport)
+	contract.produced = produced
 	s.client = &http.Client{
-		Transport:     newContract(t, spec(t), transport),
+		Transport:     contract,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       20 * time.Second,
 	}

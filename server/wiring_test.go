@@ -220,6 +220,8 @@ func TestAFaultOfOursTellsTheClientNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serveOps(t, spec(t), anyKey{}, failing(fail))
+			// No request has the real operation fail like this: of the stubs, these count.
+			s.client.Transport.(*contract).produced = produced
 			got := s.post(withKey(auth.NewAPIKey()))
 			if got.status != http.StatusInternalServerError || got.body != `{"error":"Something went wrong on our side."}`+"\n" {
 				t.Errorf("%d %s; want 500 and nothing of the cause", got.status, got.body)
