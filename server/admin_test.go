@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 
 func TestLivenessAndReadiness(t *testing.T) {
 	bounded := false
+	now := func() time.Time { return time.Date(2026, 11, 23, 1, 2, 3, 4, time.UTC) }
 	sound := readinessCheck{"sound", func(ctx context.Context) error {
 		deadline, ok := ctx.Deadline()
 		bounded = ok && time.Until(deadline) <= readinessTime
@@ -28,17 +30,37 @@ func TestLivenessAndReadiness(t *testing.T) {
 	}{
 		{"GET", "/livez", []readinessCheck{broken}, 200, `{"live":true}`},
 		{"GET", "/readyz", nil, 200, `{}`},
-		{"GET", "/readyz", []readinessCheck{sound}, 200, `{"sound":"ok"}`},
-		{"GET", "/readyz", []readinessCheck{broken, sound}, 503, `{"broken":"down","sound":"ok"}`},
+		{"GET", "/readyz", []readinessCheck{sound}, 200, `{"sound":{"status":"ok","since":"2026-11-23T01:02:03Z"}}`},
+		{"GET", "/readyz", []readinessCheck{broken, sound}, 503,
+			`{"broken":{"status":"failing","since":"2026-11-23T01:02:03Z","error":"down"},"sound":{"status":"ok","since":"2026-11-23T01:02:03Z"}}`},
 	} {
 		w := httptest.NewRecorder()
-		newAdmin(c.checks, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), c.method, c.path, http.NoBody))
+		newAdmin(newReadiness(c.checks, now), nil, http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), c.method, c.path, http.NoBody))
 		if w.Code != c.status || strings.TrimSpace(w.Body.String()) != c.body || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s %s = %d %s; want %d %s", c.method, c.path, w.Code, w.Body, c.status, c.body)
 		}
 	}
 	if !bounded {
 		t.Error("a check may take for ever")
+	}
+}
+
+func TestReadinessTellsSinceWhenACheckHasHadItsState(t *testing.T) {
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	var state error
+	r := newReadiness([]readinessCheck{{"redis", func(context.Context) error { return state }}}, func() time.Time { return now })
+	down, loading := errors.New("down"), errors.New("loading")
+	for i, c := range []struct {
+		state error
+		want  string // the minute of since, and the error
+	}{{nil, "0"}, {nil, "0"}, {down, "2 down"}, {loading, "2 loading"}, {nil, "4"}, {nil, "4"}} {
+		state = c.state
+		ready, states := r.judge(t.Context())
+		got := strings.TrimSpace(fmt.Sprint(states["redis"].Since.Minute(), " ", states["redis"].Error))
+		if ready != (c.state == nil) || got != c.want {
+			t.Errorf("question %d: ready %t, %q; want %q", i, ready, got, c.want)
+		}
+		now = now.Add(time.Minute)
 	}
 }
 

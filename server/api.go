@@ -11,16 +11,16 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 
 	"quiva.ai/mfa/gen"
-	"quiva.ai/mfa/server/auth"
 )
 
 // apiConfig is what the API is made of.
 type apiConfig struct {
 	document      *openapi3.T
-	authenticator *auth.Authenticator
+	authenticator authenticator
 	operations    gen.StrictServerInterface
 	maxInFlight   int // requests, at least 1
 	trusted       trustedProxies
+	watch         *observer
 	now           func() time.Time
 	log           *slog.Logger
 }
@@ -28,6 +28,7 @@ type apiConfig struct {
 // newAPI returns the handler of the API listener. A request passes, in this order:
 //
 //	Echo's router          finds the route
+//	watch.wholeRequest     counts it, times it, traces it
 //	logRequests            origin; writes the answer for an error; one log line
 //	harden                 headers that every answer has
 //	recoverPanic           a panic becomes an error
@@ -44,8 +45,13 @@ func newAPI(c apiConfig) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	guard := &operations{byRoute: matched, authenticator: c.authenticator, now: c.now, inFlight: make(chan struct{}, c.maxInFlight)}
-	e.Use(logRequests(c.trusted, c.now, c.log), harden, recoverPanic(), guard.middleware)
+	guard := &operations{
+		byRoute:       matched,
+		authenticator: observedAuthenticator{c.watch, c.authenticator},
+		now:           c.now,
+		inFlight:      make(chan struct{}, c.maxInFlight),
+	}
+	e.Use(c.watch.wholeRequest(matched), logRequests(c.trusted, c.now, c.log), harden, recoverPanic(), guard.middleware)
 	return e, nil
 }
 

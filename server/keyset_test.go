@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
@@ -21,13 +22,16 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// ready returns what /readyz says.
+// ready returns what /readyz says: of each check, ok or its error.
 func (s *service) ready() (status int, body string) {
 	s.t.Helper()
 	got := s.admin("/readyz")
-	states := map[string]string{}
-	if err := json.Unmarshal([]byte(got.body), &states); err != nil {
+	checks, states := map[string]checkState{}, map[string]string{}
+	if err := json.Unmarshal([]byte(got.body), &checks); err != nil {
 		s.t.Fatal(err)
+	}
+	for name, check := range checks {
+		states[name] = cmp.Or(check.Error, check.Status)
 	}
 	return got.status, fmt.Sprint(states)
 }

@@ -41,7 +41,7 @@ var errUnmatched = errors.New("OpenAPI document and code disagree; run make gene
 // operations guards every route with its operation in the OpenAPI document.
 type operations struct {
 	byRoute       map[routeKey]*routers.Route
-	authenticator *auth.Authenticator
+	authenticator authenticator
 	now           func() time.Time
 	inFlight      chan struct{} // has room for as many requests as are let in at once
 }

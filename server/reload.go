@@ -23,6 +23,7 @@ type reloader struct {
 	pending     *store.Pending
 	keySet      *auth.KeySet // nil without MFA_JWT_JWKS
 	certificate *certificate // nil without TLS
+	watch       *observer
 	notify      func(ctx context.Context, log *slog.Logger, state string)
 	log         *slog.Logger
 }
@@ -69,6 +70,7 @@ func (r *reloader) reload(ctx context.Context) {
 	}
 	r.log.InfoContext(ctx, "settings were reloaded")
 	r.pending.SetKeyring(s.SealKeys)
+	r.watch.useKeyring(s.SealKeys, r.watch.now())
 	r.level.Set(s.LogLevel.Level)
 	if r.keySet != nil {
 		r.keySet.Refresh() // what is wrong with the set it logs itself

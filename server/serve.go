@@ -69,21 +69,29 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	level := new(slog.LevelVar)
 	level.Set(s.LogLevel.Level)
 	log := newLogger(p.stderr, level, s.LogFormat)
+	traces, flush, err := startTracing(stop, p.environ, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	watch := newObserver(traces, p.now)
 	backend := p.openBackend(s, log)
 	defer backend.Close()
-	keys := store.NewAPIKeys(backend, p.now)
 	checks := []readinessCheck{{"redis", backend.Ready}}
 	var keySet *auth.KeySet
 	if s.JWTKeySet != nil {
 		keySet = auth.NewKeySet(*s.JWTKeySet, time.Duration(s.JWTRefresh), p.now, log)
 		checks = append(checks, readinessCheck{"jwk_set", keySet.Check})
 	}
+	watch.useKeyring(s.SealKeys, p.now())
+	watch.showKeys(keySet)
 	document, err := documentJSON()
 	if err != nil {
 		return err
 	}
-	pending := store.NewPending(backend, s.SealKeys, time.Duration(s.PendingTTL), p.now)
-	handler, err := p.newAPI(s, pending, keys, keySet, log)
+	observed := observedBackend{backend, watch}
+	pending := store.NewPending(observed, s.SealKeys, time.Duration(s.PendingTTL), p.now)
+	handler, err := p.newAPI(s, store.NewAPIKeys(observed, p.now), pending, keySet, watch, log)
 	if err != nil {
 		return err
 	}
@@ -114,19 +122,20 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 		return serveHTTP(drained, api, newServer(farewell(stop, handler), log), time.Duration(s.StopTimeout))
 	})
 	running.Go(func() error {
-		return serveHTTP(ctx, admin, newServer(unready(stop, newAdmin(checks, document)), log), 0)
+		return serveHTTP(ctx, admin, newServer(unready(stop, newAdmin(newReadiness(checks, p.now), document, watch.handler())), log), 0)
 	})
-	changing := &reloader{load: load, started: s, level: level, pending: pending, keySet: keySet, certificate: tlsCert, notify: p.notify, log: log}
+	changing := &reloader{load: load, started: s, level: level, pending: pending, keySet: keySet, certificate: tlsCert, watch: watch, notify: p.notify, log: log}
 	hangup := hangups(ctx, dev)
 	running.Go(func() error { changing.run(ctx, hangup); return nil })
 	if keySet != nil {
 		running.Go(func() error { keySet.Run(ctx); return nil })
 	}
 	if redis, ok := backend.(*store.Redis); ok {
+		watch.showPool(redis)
 		running.Go(func() error { reportFindings(ctx, redis.Inspect, log); return nil })
 	}
 	if dev {
-		running.Go(func() error { return p.greet(ctx, api.Addr(), s, keys) })
+		running.Go(func() error { return p.greet(ctx, api.Addr(), s, store.NewAPIKeys(backend, p.now)) })
 	}
 	p.notify(ctx, log, "READY=1")
 	err = running.Wait()
@@ -158,7 +167,7 @@ func (p *process) openBackend(s settings, log *slog.Logger) store.Backend {
 }
 
 // newAPI puts the API together from its settings.
-func (p *process) newAPI(s settings, pending *store.Pending, keys *store.APIKeys, keySet *auth.KeySet, log *slog.Logger) (http.Handler, error) {
+func (p *process) newAPI(s settings, keys *store.APIKeys, pending *store.Pending, keySet *auth.KeySet, watch *observer, log *slog.Logger) (http.Handler, error) {
 	document, err := gen.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
@@ -178,9 +187,10 @@ func (p *process) newAPI(s settings, pending *store.Pending, keys *store.APIKeys
 	return newAPI(apiConfig{
 		document:      document,
 		authenticator: authenticator,
-		operations:    mfa.New(mfa.Config{Issuer: s.Issuer, Pending: pending, Now: p.now, Log: log, Audit: newAuditLogger(p.stderr)}),
+		operations:    mfa.New(mfa.Config{Issuer: s.Issuer, Pending: observedPending{watch, pending}, Now: p.now, Log: log, Audit: newAuditLogger(p.stderr)}),
 		maxInFlight:   int(s.MaxInFlight),
 		trusted:       s.Proxies,
+		watch:         watch,
 		now:           p.now,
 		log:           log,
 	})

@@ -28,7 +28,7 @@ import (
 // that does not repeat the value.
 type settings struct {
 	Listen      string               `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
-	AdminListen string               `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez, /readyz and /openapi.json, never on the API's"`
+	AdminListen string               `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez, /readyz, /metrics and /openapi.json, never on the API's"`
 	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS), unix://, redis+cluster://. Required"`
 	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" reload:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
 	Issuer      mfa.Issuer           `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`

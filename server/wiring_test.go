@@ -15,6 +15,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
@@ -54,7 +55,7 @@ func newTestAPI(t *testing.T, document *openapi3.T, keys auth.KeyFinder, ops gen
 	}
 	return newAPI(apiConfig{
 		document: document, authenticator: authenticator, operations: ops, maxInFlight: testInFlight,
-		now: time.Now, log: newLogger(log, slog.LevelInfo, "json"),
+		watch: newObserver(noop.NewTracerProvider(), time.Now), now: time.Now, log: newLogger(log, slog.LevelInfo, "json"),
 	})
 }
 

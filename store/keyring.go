@@ -73,6 +73,9 @@ func (k *Keyring) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Len returns the number of keys.
+func (k *Keyring) Len() int { return len(k.aeads) }
+
 // Format hides the keys from every fmt verb.
 func (Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(hidden)") }
 

@@ -202,6 +202,18 @@ func (r *Redis) Ready(ctx context.Context) error {
 	return unavailable(err)
 }
 
+// Pool is the state of a client's connections, to all servers together.
+type Pool struct {
+	Idle, InUse int
+	Timeouts    uint32 // waits for a free connection that were in vain, ever
+}
+
+// Pool returns the present state.
+func (r *Redis) Pool() Pool {
+	s := r.client.PoolStats()
+	return Pool{Idle: int(s.IdleConns), InUse: int(s.TotalConns) - int(s.IdleConns), Timeouts: s.Timeouts}
+}
+
 // Close implements Backend.
 func (r *Redis) Close() error { return r.client.Close() }
 

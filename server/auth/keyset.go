@@ -78,8 +78,9 @@ type KeySet struct {
 	log      *slog.Logger
 	client   *http.Client
 
-	keys  atomic.Pointer[[]verificationKey] // nil until the first set is there
-	limit *rate.Limiter                     // for refreshes that tokens ask for
+	keys   atomic.Pointer[[]verificationKey] // nil until the first set is there
+	loaded atomic.Pointer[time.Time]         // when keys was; nil until then
+	limit  *rate.Limiter                     // for refreshes that tokens ask for
 
 	mu     sync.Mutex
 	wanted chan struct{} // tells Run to refresh
@@ -111,6 +112,14 @@ func (s *KeySet) Check(context.Context) error {
 		return ErrKeysUnavailable
 	}
 	return nil
+}
+
+// Loaded returns when the set was last read, or the zero time if it never was.
+func (s *KeySet) Loaded() time.Time {
+	if loaded := s.loaded.Load(); loaded != nil {
+		return *loaded
+	}
+	return time.Time{}
 }
 
 // Run keeps the set up to date until ctx is done.
@@ -152,7 +161,9 @@ func (s *KeySet) refresh(ctx context.Context) (refreshed bool) {
 		err = s.Check(ctx)
 	}
 	if err == nil {
+		now := s.now()
 		s.keys.Store(&keys)
+		s.loaded.Store(&now)
 	} else if ctx.Err() == nil {
 		s.log.ErrorContext(ctx, "JWK set was not refreshed; the last good one stays", "error", err.Error())
 	}

@@ -25,10 +25,16 @@ import (
 	"quiva.ai/mfa/store"
 )
 
+// PendingKeys keeps the keys that are pending: store.Pending, whose GetOrCreate is the
+// contract, or one that is observed.
+type PendingKeys interface {
+	GetOrCreate(ctx context.Context, account string, fresh store.Secret) (store.PendingKey, error)
+}
+
 // Config is what the operations work with. All of it is required.
 type Config struct {
-	Issuer  Issuer         // in whose name keys are issued
-	Pending *store.Pending // where they are kept
+	Issuer  Issuer      // in whose name keys are issued
+	Pending PendingKeys // where they are kept
 	Now     func() time.Time
 	Log     *slog.Logger
 	Audit   *slog.Logger // for the events that README.md documents

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/mfa"
+	"quiva.ai/mfa/store"
+)
+
+// observer measures and traces, at three places: a whole request, its authentication,
+// and what it asks of the store. None of the code in between knows of it. What it tells
+// has no names but ours: no account, credential, secret or address, nor an error's text.
+type observer struct {
+	*metrics
+	tracer trace.Tracer
+	now    func() time.Time
+}
+
+func newObserver(traces trace.TracerProvider, now func() time.Time) *observer {
+	return &observer{metrics: newMetrics(), tracer: traces.Tracer("quiva.ai/mfa"), now: now}
+}
+
+// wholeRequest observes the requests to operations, and all others as one. The gateway's
+// span (W3C Trace Context) is the parent of ours; its baggage, which could hold anything,
+// is not read.
+func (o *observer) wholeRequest(operations map[routeKey]*routers.Route) echo.MiddlewareFunc {
+	for _, route := range operations {
+		for _, status := range []string{"200", "401", "500", "503"} { // as for newMetrics' outcomes
+			o.requests.WithLabelValues(route.Operation.OperationID, status)
+		}
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r := c.Request()
+			operation, name := "none", knownMethod(r.Method)
+			attributes := []attribute.KeyValue{attribute.String("http.request.method", name)}
+			if route := operations[routeKey{r.Method, c.Path()}]; route != nil {
+				operation, name = route.Operation.OperationID, name+" "+route.Path
+				attributes = append(attributes, attribute.String("http.route", route.Path))
+			}
+			ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+			ctx, span := o.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attributes...))
+			defer span.End()
+			start := o.now()
+			c.SetRequest(r.WithContext(ctx))
+			err := next(c)
+			status := c.Response().Status
+			o.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(o.now().Sub(start).Seconds())
+			span.SetAttributes(attribute.Int("http.response.status_code", status))
+			if status >= http.StatusInternalServerError {
+				span.SetStatus(codes.Error, "")
+			}
+			return err
+		}
+	}
+}
+
+// authenticator is an auth.Authenticator, or one that is observed.
+type authenticator interface {
+	Authenticate(ctx context.Context, header http.Header) (auth.Principal, error)
+}
+
+type observedAuthenticator struct {
+	*observer
+	next authenticator
+}
+
+// Authenticate implements authenticator.
+func (a observedAuthenticator) Authenticate(ctx context.Context, header http.Header) (auth.Principal, error) {
+	ctx, span := a.tracer.Start(ctx, "authenticate")
+	defer span.End()
+	principal, err := a.next.Authenticate(ctx, header)
+	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
+		a.refusals.WithLabelValues(string(refusal.Cause)).Inc()
+		span.SetAttributes(attribute.String("mfa.cause", string(refusal.Cause)))
+	} else if err != nil {
+		span.SetStatus(codes.Error, "")
+	}
+	return principal, err
+}
+
+// outcomeUnavailable is that of a call which the store did not answer.
+const outcomeUnavailable store.Outcome = "unavailable"
+
+// outcome names what became of a call to the store. That a client left is no fault of
+// the store's.
+func outcome(err error, success store.Outcome) string {
+	switch {
+	case err == nil:
+		return string(success)
+	case errors.Is(err, store.ErrNotFound):
+		return "not_found"
+	case errors.Is(err, context.Canceled):
+		return "client_left"
+	}
+	return string(outcomeUnavailable)
+}
+
+// observedPending counts how keys came to be the ones that were returned.
+type observedPending struct {
+	*observer
+	next mfa.PendingKeys
+}
+
+// GetOrCreate implements mfa.PendingKeys.
+func (p observedPending) GetOrCreate(ctx context.Context, account string, fresh store.Secret) (store.PendingKey, error) {
+	key, err := p.next.GetOrCreate(ctx, account, fresh)
+	p.outcomes.WithLabelValues(outcome(err, key.Outcome)).Inc()
+	return key, err
+}
+
+// observedBackend observes what requests ask of a backend. The other methods are for
+// administration, and for /readyz, whose calls would drown them.
+type observedBackend struct {
+	store.Backend
+	*observer
+}
+
+// begin observes one call, which ends with done.
+func (b observedBackend) begin(ctx context.Context, method string) (_ context.Context, done func(error)) {
+	start := b.now()
+	ctx, span := b.tracer.Start(ctx, "store "+method, trace.WithSpanKind(trace.SpanKindClient))
+	return ctx, func(err error) {
+		result := outcome(err, "ok")
+		b.calls.WithLabelValues(method, result).Observe(b.now().Sub(start).Seconds())
+		span.SetAttributes(attribute.String("mfa.outcome", result))
+		if result == string(outcomeUnavailable) {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+}
+
+// PutIfAbsent implements store.Backend.
+func (b observedBackend) PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) ([]byte, error) {
+	ctx, done := b.begin(ctx, "put_if_absent")
+	existing, err := b.Backend.PutIfAbsent(ctx, key, value, ttl)
+	done(err)
+	return existing, err
+}
+
+// Replace implements store.Backend.
+func (b observedBackend) Replace(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
+	ctx, done := b.begin(ctx, "replace")
+	existing, err := b.Backend.Replace(ctx, key, old, value, ttl)
+	done(err)
+	return existing, err
+}
+
+// Get implements store.Backend.
+func (b observedBackend) Get(ctx context.Context, key string) ([]byte, error) {
+	ctx, done := b.begin(ctx, "get")
+	value, err := b.Backend.Get(ctx, key)
+	done(err)
+	return value, err
+}
+
+// Update implements store.Backend.
+func (b observedBackend) Update(ctx context.Context, key string, value []byte) error {
+	ctx, done := b.begin(ctx, "update")
+	err := b.Backend.Update(ctx, key, value)
+	done(err)
+	return err
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// otelVariables returns the OTEL_ variables that are set; an empty one counts as unset.
+func otelVariables(environ []string) map[string]string {
+	values := map[string]string{}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if value = strings.TrimSpace(value); strings.HasPrefix(name, "OTEL_") && value != "" {
+			values[name] = value
+		}
+	}
+	return values
+}
+
+// wantsTraces tells whether an exporter or its endpoint is named, and not switched off.
+func wantsTraces(values map[string]string) bool {
+	if strings.EqualFold(values["OTEL_SDK_DISABLED"], "true") || values["OTEL_TRACES_EXPORTER"] == "none" {
+		return false
+	}
+	return values["OTEL_TRACES_EXPORTER"]+values["OTEL_EXPORTER_OTLP_ENDPOINT"]+values["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] != ""
+}
+
+// judgeOTel reports the variables whose value the SDK would ignore.
+func judgeOTel(values map[string]string) faults {
+	var wrong faults
+	for name, value := range values {
+		// Of the exporter's, each is also there for traces alone.
+		rule := strings.Replace(name, "OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_", 1)
+		if err := judgeOTelValue(rule, value); err != nil {
+			wrong = append(wrong, name+": "+err.Error())
+		}
+	}
+	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"} {
+		certificate, key := values[prefix+"CLIENT_CERTIFICATE"], values[prefix+"CLIENT_KEY"]
+		if _, err := tls.LoadX509KeyPair(certificate, key); certificate+key != "" && err != nil {
+			wrong = append(wrong, prefix+"CLIENT_CERTIFICATE, "+prefix+"CLIENT_KEY: must be PEM files of a certificate and its key")
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
+// judgeOTelValue says what a variable must be, if it is not.
+func judgeOTelValue(name, value string) error {
+	switch name {
+	case "OTEL_TRACES_EXPORTER":
+		return oneOf(value, "otlp", "none")
+	case "OTEL_EXPORTER_OTLP_PROTOCOL":
+		return oneOf(value, "http/protobuf", "http/json")
+	case "OTEL_EXPORTER_OTLP_COMPRESSION":
+		return oneOf(value, "gzip", "none")
+	case "OTEL_TRACES_SAMPLER":
+		return oneOf(strings.ToLower(value), "always_on", "always_off", "traceidratio",
+			"parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio")
+	case "OTEL_TRACES_SAMPLER_ARG":
+		if ratio, err := strconv.ParseFloat(value, 64); err != nil || ratio < 0 || ratio > 1 {
+			return errors.New("must be a number from 0 to 1")
+		}
+	case "OTEL_EXPORTER_OTLP_ENDPOINT":
+		if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return errors.New("must be an http or https URL")
+		}
+	case "OTEL_EXPORTER_OTLP_HEADERS":
+		return judgeHeaders(value)
+	case "OTEL_EXPORTER_OTLP_CERTIFICATE":
+		return judgeCertificates(value)
+	case "OTEL_EXPORTER_OTLP_TIMEOUT",
+		"OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE":
+		if n, err := strconv.Atoi(value); err != nil || n <= 0 {
+			return errors.New("must be a whole number above 0")
+		}
+	}
+	return nil
+}
+
+func oneOf(value string, known ...string) error {
+	if !slices.Contains(known, value) {
+		return errors.New("must be " + strings.Join(known, " or "))
+	}
+	return nil
+}
+
+// judgeHeaders wants what the SDK wants, so that none is printed or left out.
+func judgeHeaders(value string) error {
+	for pair := range strings.SplitSeq(value, ",") {
+		name, content, ok := strings.Cut(pair, "=")
+		_, err := url.PathUnescape(content)
+		if !ok || err != nil || !headerName.MatchString(strings.TrimSpace(name)) {
+			return errors.New("must be name=value pairs, comma separated, percent-encoded")
+		}
+	}
+	return nil
+}
+
+// headerName is a token of RFC 9110 section 5.6.2.
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+func judgeCertificates(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return errors.New("must be a PEM file of certificates")
+	}
+	return nil
+}
