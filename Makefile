@@ -23,13 +23,13 @@ run: ## Serve for development; settings are taken from the environment.
 build: ## Build a static binary, .bin/mfa.
 	go build -trimpath -o .bin/mfa ./server
 
-# The table comes by way of a file: go test is silent about packages that pass.
+# The tables come by way of files: go test is silent about packages that pass.
 .PHONY: test
-test: export CONTRACT_TABLE := $(CURDIR)/.bin/contract.txt
+test: export TEST_TABLES := $(CURDIR)/.bin/tables
 test: ## Run all tests with the race detector; installs what they need.
-	@mkdir -p .bin && rm -f "$$CONTRACT_TABLE"
-	CGO_ENABLED=1 .ci/with-tools go test -race -shuffle=on -timeout=10m ./...
-	@cat "$$CONTRACT_TABLE"
+	@rm -rf "$$TEST_TABLES" && mkdir -p "$$TEST_TABLES"
+	CGO_ENABLED=1 .ci/with-tools go test -race -shuffle=on -timeout=20m ./...
+	@cd "$$TEST_TABLES" && cat faults failovers contract
 
 .PHONY: soak
 soak: ## Call for ten minutes while Redis fails in every way, at random.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,7 +125,17 @@ func fill(names []string) []string {
 	return lines
 }
 
-// report writes the table to stdout, and to the file that CONTRACT_TABLE names: go test
+// publish writes what `make test` prints in the end to a file in TEST_TABLES, if that is
+// set.
+func publish(name, text string) error {
+	dir := os.Getenv("TEST_TABLES")
+	if dir == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600)
+}
+
+// report writes the table to stdout, and publishes it: go test
 // keeps to itself what a package that passes has on stdout. It returns the exit status.
 func (c *coverage) report(stdout io.Writer) int {
 	document, err := gen.GetSpec()
@@ -135,10 +146,8 @@ func (c *coverage) report(stdout io.Writer) int {
 	var table strings.Builder
 	faults := c.table(&table, declaredParts(document))
 	fmt.Fprint(stdout, table.String())
-	if name := os.Getenv("CONTRACT_TABLE"); name != "" {
-		if err := os.WriteFile(name, []byte(table.String()), 0o600); err != nil {
-			faults = append(faults, err.Error())
-		}
+	if err := publish("contract", table.String()); err != nil {
+		faults = append(faults, err.Error())
 	}
 	for _, fault := range faults {
 		fmt.Fprintln(stdout, "Contract coverage:", fault)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 // No secret is ever wrong, and no answer late; pending keys may be lost, where a replica
 // had not got them yet.
 func TestFailover(t *testing.T) {
+	var table strings.Builder
 	for _, c := range []struct {
 		name  string
 		most  time.Duration // that callers may see failures
@@ -57,10 +60,14 @@ func TestFailover(t *testing.T) {
 				t.Errorf("callers saw failures for %v; want at most %v", outage, c.most)
 			}
 			lost := h.verify(t)
-			t.Logf("%s: callers saw 503 for %v (%d of %d calls), slowest answer %v, %d pending keys lost",
+			fmt.Fprintf(&table, "%s: callers saw 503 for %v (%d of %d calls), slowest answer %v, %d pending keys lost\n",
 				c.name, outage.Round(10*time.Millisecond), n, len(h.all(time.Time{})), h.slowest().Round(time.Millisecond), lost)
 		})
 	}
+	if err := publish("failovers", table.String()); err != nil {
+		t.Error(err)
+	}
+	t.Log(table.String())
 }
 
 // underLoad starts a service on the Redis at url, and 20 callers, and returns once that

@@ -190,7 +190,7 @@ func TestRedisFaults(t *testing.T) {
 			fmt.Fprintf(rows, "%s\t%d\t%d\t%d\t%d\t%d ms\t%d ms\t%s\n", f.name, ada, eve, bob, ready, slowest.Milliseconds(), recovered.Milliseconds(), f.after)
 		})
 	}
-	if err := rows.Flush(); err != nil {
+	if err := errors.Join(rows.Flush(), publish("faults", table.String())); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("Redis faults:\n%s", table.String())
