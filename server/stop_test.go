@@ -58,12 +58,22 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	s.hold()
 	s.signal(syscall.SIGTERM)
 	storetest.Eventually(t, func() bool { return len(s.logLines("stopping")) == 1 })
-	s.signal(syscall.SIGTERM)
-	begin := time.Now()
-	if status := s.wait(); status != -1 || time.Since(begin) > 5*time.Second {
-		t.Errorf("exit status %d after %v; want -1, at once", status, time.Since(begin))
+	ended := make(chan int, 1)
+	go func() { ended <- s.wait() }()
+	// One that comes before main has seen to the first is as good as none.
+	for range 10 {
+		s.signal(syscall.SIGTERM)
+		select {
+		case status := <-ended:
+			if status != -1 {
+				t.Errorf("exit status %d; want -1", status)
+			}
+			s.log = &output{} // its last line says how it ended, and is not JSON
+			return
+		case <-time.After(2 * time.Second):
+		}
 	}
-	s.log = &output{} // its last line says how it ended, and is not JSON
+	t.Error("it has not ended after a second signal")
 }
 
 func TestTheEndDoesNotAwaitARequestForEver(t *testing.T) {
