@@ -50,18 +50,25 @@ func newAPI(c apiConfig) (http.Handler, error) {
 		authenticator: observedAuthenticator{c.watch, c.authenticator},
 		now:           c.now,
 		inFlight:      make(chan struct{}, c.maxInFlight),
+		overloaded:    c.watch.overloaded,
 	}
 	e.Use(c.watch.wholeRequest(matched), logRequests(c.trusted, c.now, c.log), harden, recoverPanic(), guard.middleware)
 	return e, nil
 }
 
 // harden sets what every answer carries: nothing here may be kept by a cache
-// (RFC 9111 section 5.2.2.5) or taken for another type than it says.
+// (RFC 9111 section 5.2.2.5) or taken for another type than it says. A request with a
+// transfer coding is the last one of its connection: if it had a Content-Length as well,
+// by which somebody on the way may have gone, then RFC 9112 section 6.1 demands that, and
+// net/http, which drops the length, does not tell.
 func harden(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		header := c.Response().Header()
 		header.Set("Cache-Control", "no-store")
 		header.Set("X-Content-Type-Options", "nosniff")
+		if c.Request().TransferEncoding != nil {
+			header.Set(echo.HeaderConnection, "close")
+		}
 		return next(c)
 	}
 }

@@ -17,12 +17,13 @@ import (
 // registers for the whole process gets in. Every label has few values, all of them
 // ours: operations and causes, never anything that a client sent.
 type metrics struct {
-	registry *prometheus.Registry
-	requests *prometheus.HistogramVec
-	refusals *prometheus.CounterVec
-	outcomes *prometheus.CounterVec
-	calls    *prometheus.HistogramVec
-	keyring  atomic.Pointer[loadedKeyring]
+	registry   *prometheus.Registry
+	requests   *prometheus.HistogramVec
+	overloaded prometheus.Counter
+	refusals   *prometheus.CounterVec
+	outcomes   *prometheus.CounterVec
+	calls      *prometheus.HistogramVec
+	keyring    atomic.Pointer[loadedKeyring]
 }
 
 // loadedKeyring is the keyring in use, and since when.
@@ -44,6 +45,9 @@ func newMetrics() *metrics {
 			Name: "mfa_request_duration_seconds", Buckets: seconds(),
 			Help: "Requests to the API by operation (none: no such path or method) and status.",
 		}, []string{"operation", "status"}),
+		overloaded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mfa_overloaded_total", Help: "Requests turned away because MFA_MAX_IN_FLIGHT others were in flight.",
+		}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mfa_refusals_total", Help: "Requests that were not authenticated, by cause.",
 		}, []string{"cause"}),
@@ -55,7 +59,7 @@ func newMetrics() *metrics {
 			Help: "What requests asked of the store (Redis) by method and outcome.",
 		}, []string{"method", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.refusals, m.outcomes, m.calls,
+	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.outcomes, m.calls,
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// A counter that is there only from its first event on hides that event from rate().
@@ -88,16 +92,26 @@ func (m *metrics) showKeys(keySet *auth.KeySet) {
 	}
 }
 
+// showConnections shows the connections to the API.
+func (m *metrics) showConnections(listener *boundedListener) {
+	m.gauge("mfa_connections", "Connections to the API, open now.", nil, func() float64 { return float64(listener.open.Load()) })
+	m.count("mfa_connections_refused_total", "Connections closed at once because MFA_MAX_CONNECTIONS others were open.",
+		func() float64 { return float64(listener.refused.Load()) })
+}
+
 // showPool shows the connections to Redis.
 func (m *metrics) showPool(redis *store.Redis) {
 	const name, help = "mfa_redis_pool_connections", "Connections to Redis, open now."
 	m.gauge(name, help, prometheus.Labels{"state": "idle"}, func() float64 { return float64(redis.Pool().Idle) })
 	m.gauge(name, help, prometheus.Labels{"state": "in_use"}, func() float64 { return float64(redis.Pool().InUse) })
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "mfa_redis_pool_timeouts_total", Help: "Waits for a free connection that were in vain.",
-	}, func() float64 { return float64(redis.Pool().Timeouts) }))
+	m.count("mfa_redis_pool_timeouts_total", "Waits for a free connection that were in vain.",
+		func() float64 { return float64(redis.Pool().Timeouts) })
 }
 
 func (m *metrics) gauge(name, help string, labels prometheus.Labels, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+}
+
+func (m *metrics) count(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
 }

@@ -44,12 +44,40 @@ type operations struct {
 	authenticator authenticator
 	now           func() time.Time
 	inFlight      chan struct{} // has room for as many requests as are let in at once
+	overloaded    counter       // of those that are not
 }
+
+// counter counts one more.
+type counter interface{ Inc() }
 
 // errOverloaded says that as many requests are in flight as may be. Those turn the
 // next one away at once: in a queue it would only be answered after its client has gone,
 // and hold memory until then.
 var errOverloaded = errors.New("too many requests in flight")
+
+// place is a request's place among those that are in flight, or none.
+type place struct {
+	*operations
+	taken bool
+}
+
+func (p *place) take() error {
+	select {
+	case p.inFlight <- struct{}{}:
+		p.taken = true
+		return nil
+	default:
+		p.overloaded.Inc()
+		return errOverloaded
+	}
+}
+
+func (p *place) leave() {
+	if p.taken {
+		<-p.inFlight
+		p.taken = false
+	}
+}
 
 // matchOperations pairs each route with its operation. One without the other is
 // an error: a route that the document does not know would be served unchecked.
@@ -120,18 +148,25 @@ func (o *operations) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		if route == nil {
 			return o.noOperation(c)
 		}
-		select {
-		case o.inFlight <- struct{}{}:
-			defer func() { <-o.inFlight }()
-		default:
-			return errOverloaded
+		place := place{operations: o}
+		if err := place.take(); err != nil {
+			return err
 		}
+		defer place.leave()
 		principal, err := o.authenticate(c)
 		if err != nil {
 			return err
 		}
-		if err := o.limitBody(c, route.Operation); err != nil {
-			return err
+		if c.Request().Body != http.NoBody {
+			// Nothing is done while a body comes, and a few clients that send theirs slowly
+			// must not take up all the places.
+			place.leave()
+			if err := o.limitBody(c, route.Operation); err != nil {
+				return err
+			}
+			if err := place.take(); err != nil {
+				return err
+			}
 		}
 		ctx, cancel := context.WithTimeout(auth.NewContext(c.Request().Context(), principal), operationTime)
 		defer cancel()
@@ -171,9 +206,6 @@ func (o *operations) authenticate(c echo.Context) (auth.Principal, error) {
 // is sound, or whole, or comes in time makes no difference to the answer.
 func (o *operations) limitBody(c echo.Context, operation *openapi3.Operation) error {
 	r := c.Request()
-	if r.Body == http.NoBody {
-		return nil // nearly always; the connection's deadlines stay as they are
-	}
 	if r.ContentLength > maxBody {
 		return &http.MaxBytesError{Limit: maxBody}
 	}

@@ -1,14 +1,24 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"os"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store/storetest"
 )
 
 func TestMoreThanMayBeInFlightAreTurnedAwayAtOnce(t *testing.T) {
@@ -18,7 +28,10 @@ func TestMoreThanMayBeInFlightAreTurnedAwayAtOnce(t *testing.T) {
 		<-finish
 		return nil, errors.New("enough")
 	}))
+	finishAll := sync.OnceFunc(func() { close(finish) })
+	defer finishAll()
 	key := withKey(auth.NewAPIKey())
+	waiting, answer := s.awaitBody(key)
 	var held sync.WaitGroup
 	for range testInFlight {
 		held.Go(func() { s.post(key) })
@@ -30,10 +43,16 @@ func TestMoreThanMayBeInFlightAreTurnedAwayAtOnce(t *testing.T) {
 			t.Errorf("one too many: %d %s; want 503", got.status, got.body)
 		}
 	}
+	if _, err := waiting.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.readAnswerTo("POST "+generatePath, answer); got.status != http.StatusServiceUnavailable {
+		t.Errorf("one whose body came meanwhile: %d; want 503", got.status)
+	}
 	if got := s.send(http.MethodGet, generatePath, nil, http.NoBody); got.status != http.StatusMethodNotAllowed {
 		t.Errorf("no operation, meanwhile: %d; want 405", got.status)
 	}
-	close(finish)
+	finishAll()
 	held.Wait()
 	if got := s.post(key); got.status != http.StatusInternalServerError || len(arrived) != 1 {
 		t.Errorf("afterwards: %d, %d operations; want the operation's own answer", got.status, len(arrived))
@@ -44,7 +63,97 @@ func TestMoreThanMayBeInFlightAreTurnedAwayAtOnce(t *testing.T) {
 			causes[line["cause"]]++
 		}
 	}
-	if causes["overloaded"] != 2 {
-		t.Errorf("causes %v; want overloaded twice, at INFO", causes)
+	if causes["overloaded"] != 3 {
+		t.Errorf("causes %v; want overloaded three times, at INFO", causes)
 	}
+}
+
+// dial connects to the API, until the test ends or 20 s are over.
+func (s *service) dial() (net.Conn, *bufio.Reader) {
+	s.t.Helper()
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { connection.Close() })
+	if err := connection.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		s.t.Fatal(err)
+	}
+	return connection, bufio.NewReader(connection)
+}
+
+// awaitBody begins a request whose body, of one byte, is awaited when it returns: for a
+// second.
+func (s *service) awaitBody(credential http.Header) (net.Conn, *bufio.Reader) {
+	s.t.Helper()
+	connection, answer := s.dial()
+	var request bytes.Buffer
+	fmt.Fprintf(&request, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: 100-continue\r\n", generatePath)
+	if err := credential.Write(&request); err != nil {
+		s.t.Fatal(err)
+	}
+	request.WriteString("\r\n")
+	if _, err := request.WriteTo(connection); err != nil {
+		s.t.Fatal(err)
+	}
+	const want = "HTTP/1.1 100 Continue\r\n\r\n"
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(answer, got); err != nil || string(got) != want {
+		s.t.Fatalf("%q, %v; want %q", got, err, want)
+	}
+	return connection, answer
+}
+
+// However many bodies do not come, they keep nobody out.
+func TestABodyThatDoesNotComeTakesNoPlace(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t), "MFA_MAX_IN_FLIGHT=1"))
+	_, answer := s.awaitBody(asUser(t, "ada"))
+	if got := s.post(asUser(t, "bob")); got.status != http.StatusOK || len(s.logLines("request")) != 1 {
+		t.Errorf("%d, %d requests answered; want 200 before the other", got.status, len(s.logLines("request")))
+	}
+	if got := s.readAnswerTo("POST "+generatePath, answer); got.status != http.StatusOK {
+		t.Errorf("without its body: %d; want 200", got.status)
+	}
+}
+
+func TestAConnectionTooManyIsClosedAtOnce(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t), "MFA_MAX_CONNECTIONS=2"))
+	first, answers := s.dial()
+	s.dial() // and says nothing
+	_, tooMany := s.dial()
+	if _, err := tooMany.ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one too many: %v; want it closed", err)
+	}
+	request := "POST " + generatePath + " HTTP/1.1\r\nHost: h\r\nAuthorization: " + asUser(t, "ada").Get("Authorization") + "\r\n\r\n"
+	if _, err := io.WriteString(first, request); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.readAnswerTo(request, answers); got.status != http.StatusOK {
+		t.Errorf("one that was there before: %d; want 200", got.status)
+	}
+	for _, line := range []string{"mfa_connections 2", "mfa_connections_refused_total 1"} {
+		if got := s.admin("/metrics"); !strings.Contains(got.body, "\n"+line+"\n") {
+			t.Errorf("/metrics lacks %s", line)
+		}
+	}
+	first.Close()
+	storetest.Eventually(t, func() bool { return strings.Contains(s.admin("/metrics").body, "\nmfa_connections 1\n") })
+	if got := s.post(asUser(t, "ada")); got.status != http.StatusOK {
+		t.Errorf("after one has left: %d; want 200", got.status)
+	}
+}
+
+func TestTheOverloadIsCounted(t *testing.T) {
+	redis := storetest.StartRedis(t)
+	s := startService(t, testEnviron(redis, "MFA_MAX_IN_FLIGHT=1"))
+	redis.Stop(t)
+	storetest.Eventually(t, func() bool {
+		var both sync.WaitGroup
+		for _, header := range []http.Header{asUser(t, "ada"), asUser(t, "bob")} {
+			both.Go(func() { s.post(header) })
+		}
+		both.Wait()
+		return regexp.MustCompile(`\nmfa_overloaded_total [1-9]`).MatchString(s.admin("/metrics").body)
+	})
+	redis.Continue(t)
 }

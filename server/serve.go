@@ -103,6 +103,9 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	if err != nil {
 		return err
 	}
+	bounded := s.bound(api, log)
+	watch.showConnections(bounded)
+	api = bounded
 	if tlsCert != nil {
 		api = tls.NewListener(api, tlsCert.config())
 	}

@@ -40,6 +40,7 @@ type settings struct {
 	JWTRefresh  keySetInterval       `env:"MFA_JWT_JWKS_REFRESH" default:"5m" help:"how often the JWK set is read again, 1s to 1h: a key that left it stops working"`
 	JWTLeeway   leeway               `env:"MFA_JWT_LEEWAY" default:"30s" help:"clock skew allowed in bearer tokens: 0s to 5m"`
 	MaxInFlight maxInFlight          `env:"MFA_MAX_IN_FLIGHT" default:"256" help:"requests in flight, 1 to 65536; those beyond get a 503 at once"`
+	MaxConns    maxConnections       `env:"MFA_MAX_CONNECTIONS" default:"16384" help:"connections open to the API, 1 to 1000000; those beyond are closed at once"`
 	TLSCert     tlsFile              `env:"MFA_TLS_CERT" help:"PEM file with the certificate of the API and its chain: serve TLS"`
 	TLSKey      tlsFile              `env:"MFA_TLS_KEY" help:"PEM file with its private key"`
 	Drain       drainTime            `env:"MFA_DRAIN" default:"5s" help:"how long requests are still taken after SIGTERM, while /readyz turns them away: 0s to 5m"`
@@ -289,11 +290,21 @@ func readDuration(into *time.Duration, text []byte, least, most time.Duration) e
 type maxInFlight int
 
 func (m *maxInFlight) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(string(text), 10, 17)
-	if err != nil || n < 1 || n > 1<<16 {
-		return errors.New("must be a number from 1 to 65536")
+	return readNumber((*int)(m), text, 1<<16)
+}
+
+type maxConnections int
+
+func (m *maxConnections) UnmarshalText(text []byte) error {
+	return readNumber((*int)(m), text, 1_000_000)
+}
+
+func readNumber(into *int, text []byte, most int) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > most {
+		return fmt.Errorf("must be a number from 1 to %d", most)
 	}
-	*m = maxInFlight(n)
+	*into = n
 	return nil
 }
 

@@ -168,7 +168,7 @@ func TestWhatADocumentMayComeToDemand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.Use((&operations{byRoute: byRoute, authenticator: authenticator, now: time.Now, inFlight: make(chan struct{}, 1)}).middleware)
+	e.Use((&operations{byRoute: byRoute, authenticator: authenticator, now: time.Now, inFlight: make(chan struct{}, 1), overloaded: newMetrics().overloaded}).middleware)
 	const mismatch = `{"error":"The request does not match the description of the API."}` + "\n"
 	for _, c := range []struct {
 		name, path string

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// reservedFiles are those that are open beside the API's connections: to Redis, the
+// admin listener's, and the program's own.
+const reservedFiles = 256
+
+// boundedListener has no more than so many connections open at once, because each of
+// them costs memory, whether or not it ever sends anything. One too many is closed at
+// once: a gateway then tries another replica, where one that were left in the kernel's
+// queue would count as accepted and never be answered.
+type boundedListener struct {
+	net.Listener
+	most    int64
+	open    atomic.Int64
+	refused atomic.Int64
+}
+
+// bound allows fewer connections than the setting says if the process may not open as
+// many files. Running out of them would also keep it from Redis.
+func (s settings) bound(listener net.Listener, log *slog.Logger) *boundedListener {
+	most := int64(s.MaxConns)
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Cur < uint64(most)+reservedFiles {
+		most = max(int64(files.Cur)-reservedFiles, 1)
+		log.Warn("the limit of open files allows fewer connections than MFA_MAX_CONNECTIONS", "open_files", files.Cur, "connections", most)
+	}
+	return &boundedListener{Listener: listener, most: most}
+}
+
+// Accept implements net.Listener.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		connection, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) <= l.most {
+			return &countedConnection{connection, sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+		}
+		l.open.Add(-1)
+		l.refused.Add(1)
+		_ = connection.Close() // nothing was promised to anybody
+	}
+}
+
+type countedConnection struct {
+	net.Conn
+	closed func()
+}
+
+// Close implements net.Conn.
+func (c *countedConnection) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
+}
