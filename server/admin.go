@@ -41,7 +41,8 @@ func newReadiness(checks []readinessCheck, now func() time.Time) *readiness {
 
 // judge runs all checks and returns their states.
 func (r *readiness) judge(ctx context.Context) (ready bool, states map[string]checkState) {
-	ctx, cancel := context.WithTimeout(ctx, readinessTime)
+	// Whoever asks and leaves must not make a check fail.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readinessTime)
 	defer cancel()
 	ready, states = true, map[string]checkState{}
 	for _, c := range r.checks {
@@ -55,7 +56,7 @@ func (r *readiness) judge(ctx context.Context) (ready bool, states map[string]ch
 func (r *readiness) note(name string, err error) checkState {
 	state := checkState{Status: "ok", Since: r.now().UTC().Truncate(time.Second)}
 	if err != nil {
-		state.Status, state.Error = "failing", err.Error()
+		state.Status, state.Error = "failing", tamed(err.Error())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,18 +19,20 @@ func (p *process) healthCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask the service on this machine whether it is live (at MFA_ADMIN_LISTEN)",
-		Long:  "Ask the service on this machine whether it is live: exit status 0, or else 1. For images that have no curl.",
+		Long:  "Ask the service on this machine whether it is live: exit status 0, or else 1. For images that have no curl.\nNo other setting is looked at: a service whose settings have become faulty since it was started is live.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := loadSettings(p.environ, nil, nil)
+			s, err := loadSettings(slices.DeleteFunc(slices.Clone(p.environ), func(variable string) bool {
+				return !strings.HasPrefix(variable, "MFA_ADMIN_LISTEN")
+			}), nil, nil)
 			if err != nil {
-				return err
+				return fmt.Errorf("settings are faulty: %s", err.Error()) // and not a usage error, which exits with 2
 			}
 			path := "/livez"
 			if ready {
 				path = "/readyz"
 			}
-			return checkHealth(cmd.Context(), localURL("http", s.AdminListen)+path)
+			return checkHealth(cmd.Context(), localURL("http", string(s.AdminListen))+path)
 		},
 	}
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it can serve requests")

@@ -42,20 +42,25 @@ func newAuditLogger(w io.Writer) *slog.Logger {
 // tame cuts a text that is too long, and drops what a terminal may obey and slog does not
 // escape: the control and format characters beyond ASCII.
 func tame(_ []string, attr slog.Attr) slog.Attr {
-	if attr.Value.Kind() != slog.KindString {
-		return attr
+	if err, ok := attr.Value.Any().(error); ok {
+		attr.Value = slog.StringValue(err.Error())
 	}
-	text := attr.Value.String()
+	if attr.Value.Kind() == slog.KindString {
+		attr.Value = slog.StringValue(tamed(attr.Value.String()))
+	}
+	return attr
+}
+
+func tamed(text string) string {
 	if len(text) > maxLogText {
 		text = text[:maxLogText] + " (truncated)"
 	}
-	attr.Value = slog.StringValue(strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		if r > unicode.MaxASCII-1 && !unicode.IsPrint(r) {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, text))
-	return attr
+	}, text)
 }
 
 // origin is where a request comes from.
@@ -86,7 +91,7 @@ func (h originHandler) WithGroup(name string) slog.Handler {
 
 // wellFormedID matches a UUID, and the 32 hexadecimal digits of nginx. No credential
 // looks like that, so none gets into the log as a request id.
-var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F-]{16,64}$`)
+var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F][0-9a-fA-F-]{14,62}[0-9a-fA-F]$`)
 
 // requestID is the gateway's if it is well formed, else a new one.
 func requestID(header http.Header) string {

@@ -6,9 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// notifyTime bounds the wait for systemd: neither the service nor its end may hang on it.
+const notifyTime = time.Second
 
 // notify tells systemd the state of a service of Type=notify: one datagram to the
 // socket that NOTIFY_SOCKET names (sd_notify(3)). Nobody else sets that variable.
@@ -33,6 +37,10 @@ func sendDatagram(ctx context.Context, address, text string) error {
 		return err
 	}
 	defer connection.Close()
+	// A datagram waits for room in the queue of a reader who may have stopped reading.
+	if err := connection.SetWriteDeadline(time.Now().Add(notifyTime)); err != nil {
+		return err
+	}
 	_, err = connection.Write([]byte(text))
 	return err
 }

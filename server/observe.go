@@ -51,6 +51,8 @@ func (o *observer) wholeRequest(operations map[routeKey]*routers.Route) echo.Mid
 				attributes = append(attributes, attribute.String("http.route", route.Path))
 			}
 			ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+			// Beside the parent's ids, which have one form, tracestate holds what anybody wrote.
+			ctx = trace.ContextWithRemoteSpanContext(ctx, trace.SpanContextFromContext(ctx).WithTraceState(trace.TraceState{}))
 			ctx, span := o.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attributes...))
 			defer span.End()
 			start := o.now()

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"reflect"
 	"syscall"
 	"time"
 
@@ -28,19 +27,20 @@ type reloader struct {
 	log         *slog.Logger
 }
 
-// hangups returns the channel of SIGHUP until ctx is done. Only serve asks for it, so
-// that other commands end with their terminal, as does serve --dev.
-func hangups(ctx context.Context, dev bool) <-chan os.Signal {
+// hangups returns the channel of SIGHUP, and what gives the signal back its effect, which
+// is to end the process. Only serve asks for it, so that other commands end with their
+// terminal, as does serve --dev.
+func hangups(dev bool) (hangup chan os.Signal, release func()) {
 	if dev {
-		return nil
+		return nil, func() {}
 	}
-	hangup := make(chan os.Signal, 1)
+	hangup = make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	context.AfterFunc(ctx, func() { signal.Stop(hangup) })
-	return hangup
+	return hangup, func() { signal.Stop(hangup) }
 }
 
-func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
+// run reloads until ctx is done; from stop on, hangups are passed over.
+func (r *reloader) run(ctx, stop context.Context, hangup <-chan os.Signal) {
 	ticker := time.NewTicker(certificateInterval)
 	defer ticker.Stop()
 	for {
@@ -48,6 +48,9 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangup:
+			if stop.Err() != nil {
+				continue
+			}
 			r.notify(ctx, r.log, reloading())
 			r.reload(ctx)
 			r.notify(ctx, r.log, "READY=1")
@@ -84,8 +87,7 @@ func (r *reloader) reload(ctx context.Context) {
 func (s settings) changedSince(before settings) []string {
 	var changed []string
 	for _, d := range declared() {
-		is, was := reflect.ValueOf(s).Field(d.index), reflect.ValueOf(before).Field(d.index)
-		if !d.reload && !reflect.DeepEqual(is.Interface(), was.Interface()) {
+		if !d.reload && s.digests[d.variable] != before.digests[d.variable] {
 			changed = append(changed, d.variable)
 		}
 	}

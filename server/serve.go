@@ -69,6 +69,8 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	level := new(slog.LevelVar)
 	level.Set(s.LogLevel.Level)
 	log := newLogger(p.stderr, level, s.LogFormat)
+	hangup, release := hangups(dev)
+	defer release()
 	traces, flush, err := startTracing(stop, p.environ, log)
 	if err != nil {
 		return err
@@ -77,7 +79,7 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	watch := newObserver(traces, p.now)
 	backend := p.openBackend(s, log)
 	defer backend.Close()
-	checks := []readinessCheck{{"redis", backend.Ready}}
+	checks := []readinessCheck{{"process", staying(stop)}, {"redis", backend.Ready}}
 	var keySet *auth.KeySet
 	if s.JWTKeySet != nil {
 		keySet = auth.NewKeySet(*s.JWTKeySet, time.Duration(s.JWTRefresh), p.now, log)
@@ -95,7 +97,7 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	if err != nil {
 		return err
 	}
-	tlsCert, err := s.certificate(log)
+	tlsCert, err := s.certificate(p.now, log)
 	if err != nil {
 		return err
 	}
@@ -125,11 +127,10 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 		return serveHTTP(drained, api, newServer(farewell(stop, handler), log), time.Duration(s.StopTimeout))
 	})
 	running.Go(func() error {
-		return serveHTTP(ctx, admin, newServer(unready(stop, newAdmin(newReadiness(checks, p.now), document, watch.handler())), log), 0)
+		return serveHTTP(ctx, admin, newServer(newAdmin(newReadiness(checks, p.now), document, watch.handler()), log), 0)
 	})
 	changing := &reloader{load: load, started: s, level: level, pending: pending, keySet: keySet, certificate: tlsCert, watch: watch, notify: p.notify, log: log}
-	hangup := hangups(ctx, dev)
-	running.Go(func() error { changing.run(ctx, hangup); return nil })
+	running.Go(func() error { changing.run(ctx, stop, hangup); return nil })
 	if keySet != nil {
 		running.Go(func() error { keySet.Run(ctx); return nil })
 	}
@@ -149,11 +150,11 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 // listen opens both listeners, or neither.
 func listen(ctx context.Context, s settings) (api, admin net.Listener, err error) {
 	var config net.ListenConfig
-	api, err = config.Listen(ctx, "tcp", s.Listen)
+	api, err = config.Listen(ctx, "tcp", string(s.Listen))
 	if err != nil {
 		return nil, nil, fmt.Errorf("MFA_LISTEN: %w", err)
 	}
-	admin, err = config.Listen(ctx, "tcp", s.AdminListen)
+	admin, err = config.Listen(ctx, "tcp", string(s.AdminListen))
 	if err != nil {
 		return nil, nil, fmt.Errorf("MFA_ADMIN_LISTEN: %w", errors.Join(err, api.Close()))
 	}

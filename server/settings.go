@@ -1,11 +1,12 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"net"
 	"reflect"
 	"regexp"
 	"slices"
@@ -27,8 +28,8 @@ import (
 // type reads and judges its own value, with an error
 // that does not repeat the value.
 type settings struct {
-	Listen      string               `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
-	AdminListen string               `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez, /readyz, /metrics and /openapi.json, never on the API's"`
+	Listen      listenAddress        `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
+	AdminListen listenAddress        `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez, /readyz, /metrics and /openapi.json, never on the API's"`
 	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS), unix://, redis+cluster://. Required"`
 	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" reload:"true" help:"id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
 	Issuer      mfa.Issuer           `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
@@ -44,10 +45,14 @@ type settings struct {
 	TLSCert     tlsFile              `env:"MFA_TLS_CERT" help:"PEM file with the certificate of the API and its chain: serve TLS"`
 	TLSKey      tlsFile              `env:"MFA_TLS_KEY" help:"PEM file with its private key"`
 	Drain       drainTime            `env:"MFA_DRAIN" default:"5s" help:"how long requests are still taken after SIGTERM, while /readyz turns them away: 0s to 5m"`
-	StopTimeout stopTimeout          `env:"MFA_STOP_TIMEOUT" default:"12s" help:"how long requests in flight may then take to finish: 1s to 5m"`
+	StopTimeout stopTimeout          `env:"MFA_STOP_TIMEOUT" default:"12s" help:"how long requests in flight may then take to finish: 6s to 5m"`
 	Proxies     trustedProxies       `env:"MFA_TRUSTED_PROXIES" help:"networks of the gateway, comma separated, whose X-Forwarded-For is believed"`
 	LogLevel    logLevel             `env:"MFA_LOG_LEVEL" default:"info" reload:"true" help:"debug, info, warn or error"`
 	LogFormat   logFormat            `env:"MFA_LOG_FORMAT" default:"json" help:"json or text"`
+
+	// digests are those of the values, by variable: what the fields are made into cannot
+	// always be compared.
+	digests map[string][sha256.Size]byte
 }
 
 // setting is the declaration of one field of settings.
@@ -64,6 +69,9 @@ type setting struct {
 func declared() []setting {
 	var all []setting
 	for i, field := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		if !field.IsExported() {
+			continue
+		}
 		all = append(all, setting{
 			index:    i,
 			variable: field.Tag.Get("env"),
@@ -133,7 +141,7 @@ func (f faults) and(further faults) faults {
 // the settings that have none.
 func loadSettings(environ []string, flags *pflag.FlagSet, extra map[string]string) (settings, error) {
 	values, wrong := variables(environ)
-	var loaded settings
+	loaded := settings{digests: map[string][sha256.Size]byte{}}
 	for _, s := range declared() {
 		value, set := values[s.variable]
 		if flags != nil && flags.Changed(s.flag()) {
@@ -152,6 +160,7 @@ func loadSettings(environ []string, flags *pflag.FlagSet, extra map[string]strin
 		if value == "" {
 			continue
 		}
+		loaded.digests[s.variable] = sha256.Sum256([]byte(value))
 		if err := assign(reflect.ValueOf(&loaded).Elem().Field(s.index), value); err != nil {
 			wrong = append(wrong, s.variable+": "+err.Error())
 		}
@@ -180,8 +189,8 @@ func assign(field reflect.Value, value string) error {
 }
 
 // serviceLink matches what Kubernetes puts into every container near a Service that is
-// called mfa.
-var serviceLink = regexp.MustCompile(`^MFA_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)$`)
+// called mfa, or mfa-something.
+var serviceLink = regexp.MustCompile(`^MFA_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 // variables returns the values of the MFA_ variables and of the files that
 // MFA_…_FILE variables name. An empty variable counts as unset, but an empty file or
@@ -210,9 +219,9 @@ func variables(environ []string) (map[string]string, faults) {
 			continue
 		}
 		if isFile {
-			content, err := os.ReadFile(value)
+			content, err := readSmallFile(value)
 			if err != nil {
-				wrong = append(wrong, fmt.Sprintf("%s: %v", name, errors.Unwrap(err)))
+				wrong = append(wrong, fmt.Sprintf("%s: %v", name, err))
 				continue
 			}
 			value = strings.TrimRight(string(content), "\r\n")
@@ -248,6 +257,18 @@ func (s settings) checkServe(dev bool) faults {
 	return append(wrong, s.checkTLS()...)
 }
 
+// listenAddress is a host, or nothing for all addresses, and a port; 0 is any that is free.
+type listenAddress string
+
+func (a *listenAddress) UnmarshalText(text []byte) error {
+	host, port, err := net.SplitHostPort(string(text))
+	if n, numeric := strconv.ParseUint(port, 10, 16); err != nil || numeric != nil || strings.ContainsAny(host, " /") || n > 1<<16-1 {
+		return errors.New("must be host:port, or :port for all addresses")
+	}
+	*a = listenAddress(text)
+	return nil
+}
+
 type pendingTTL time.Duration
 
 func (d *pendingTTL) UnmarshalText(text []byte) error {
@@ -272,10 +293,12 @@ func (d *drainTime) UnmarshalText(text []byte) error {
 	return readDuration((*time.Duration)(d), text, 0, 5*time.Minute)
 }
 
+// stopTimeout is longer than the 5 s for which net/http awaits the first request of a
+// connection, which may be nobody's.
 type stopTimeout time.Duration
 
 func (d *stopTimeout) UnmarshalText(text []byte) error {
-	return readDuration((*time.Duration)(d), text, time.Second, 5*time.Minute)
+	return readDuration((*time.Duration)(d), text, 6*time.Second, 5*time.Minute)
 }
 
 func readDuration(into *time.Duration, text []byte, least, most time.Duration) error {
@@ -330,10 +353,11 @@ func (hmacSecret) MarshalText() ([]byte, error) { return []byte("HMAC secret (hi
 type logLevel struct{ slog.Level }
 
 func (l *logLevel) UnmarshalText(text []byte) error {
-	if l.Level.UnmarshalText(text) != nil {
+	err := l.Level.UnmarshalText(text)
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, strings.ToLower(string(text))) {
 		return errors.New("must be debug, info, warn or error")
 	}
-	return nil
+	return err
 }
 
 type logFormat string

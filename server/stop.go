@@ -12,7 +12,7 @@ import (
 
 // The end begins with SIGTERM or SIGINT:
 //
-//  1. At once /readyz answers 503 (unready), and every answer of the API asks its
+//  1. At once /readyz answers 503 (staying), and every answer of the API asks its
 //     client to close the connection (farewell). Requests are still taken, so that
 //     gateways have the time to notice: MFA_DRAIN.
 //  2. Connections are no longer accepted, idle ones are closed, and requests in flight
@@ -39,15 +39,14 @@ func (p *process) drain(ctx context.Context, stop <-chan struct{}, enough time.D
 	}
 }
 
-// unready has /readyz turn requests away once stop is done.
-func unready(stop context.Context, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if stop.Err() != nil && r.URL.Path == "/readyz" {
-			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"process": "stopping"})
-			return
+// staying is the readiness check that fails once stop is done.
+func staying(stop context.Context) func(context.Context) error {
+	return func(context.Context) error {
+		if stop.Err() != nil {
+			return errors.New("stopping")
 		}
-		next.ServeHTTP(w, r)
-	})
+		return nil
+	}
 }
 
 // farewell has clients close their connections once stop is done. One that a client

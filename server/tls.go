@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -45,9 +44,9 @@ func (s settings) checkTLS() faults {
 func loadCertificate(certFile, keyFile tlsFile) (*tls.Certificate, faults) {
 	var wrong faults
 	read := func(variable string, file tlsFile) []byte {
-		content, err := os.ReadFile(string(file))
+		content, err := readSmallFile(string(file))
 		if err != nil {
-			wrong = append(wrong, variable+": "+errors.Unwrap(err).Error()) // without the path
+			wrong = append(wrong, variable+": "+err.Error())
 		}
 		return content
 	}
@@ -67,12 +66,14 @@ func loadCertificate(certFile, keyFile tlsFile) (*tls.Certificate, faults) {
 type certificate struct {
 	certFile, keyFile tlsFile
 	log               *slog.Logger
+	now               func() time.Time
 	current           atomic.Pointer[tls.Certificate]
-	reported          string // the fault that is in the log already
+	fault             string // of the last look
+	looks             int    // that have found it
 }
 
 // certificate returns nil if the API is to be served without TLS.
-func (s settings) certificate(log *slog.Logger) (*certificate, error) {
+func (s settings) certificate(now func() time.Time, log *slog.Logger) (*certificate, error) {
 	if s.TLSCert == "" {
 		return nil, nil
 	}
@@ -80,22 +81,38 @@ func (s settings) certificate(log *slog.Logger) (*certificate, error) {
 	if wrong != nil {
 		return nil, wrong
 	}
-	c := &certificate{certFile: s.TLSCert, keyFile: s.TLSKey, log: log}
+	c := &certificate{certFile: s.TLSCert, keyFile: s.TLSKey, now: now, log: log}
 	c.current.Store(pair)
+	if !c.valid(pair) {
+		log.Warn("the certificate of MFA_TLS_CERT is not valid now", "not_before", pair.Leaf.NotBefore, "not_after", pair.Leaf.NotAfter)
+	}
 	return c, nil
 }
 
-// refresh takes the files as they are now. It must not run twice at once.
+// valid tells whether clients may accept the certificate now.
+func (c *certificate) valid(pair *tls.Certificate) bool {
+	now := c.now()
+	return !now.Before(pair.Leaf.NotBefore) && !now.After(pair.Leaf.NotAfter)
+}
+
+// refresh takes the files as they are now. It must not run twice at once. A fault that the
+// next look does not find any more is not worth a word: one file was written before the
+// other.
 func (c *certificate) refresh(ctx context.Context) {
 	pair, wrong := loadCertificate(c.certFile, c.keyFile)
+	if wrong == nil && !c.valid(pair) && c.valid(c.current.Load()) {
+		wrong = faults{"MFA_TLS_CERT: has a certificate that is not valid now"}
+	}
 	if wrong != nil {
-		if c.reported != wrong.Error() {
-			c.log.ErrorContext(ctx, "TLS files were not reloaded; the last good ones stay", "error", wrong.Error())
+		if c.fault != wrong.Error() {
+			c.fault, c.looks = wrong.Error(), 0
 		}
-		c.reported = wrong.Error()
+		if c.looks++; c.looks == 2 {
+			c.log.ErrorContext(ctx, "TLS files were not reloaded; the last good ones stay", "error", c.fault)
+		}
 		return
 	}
-	c.reported = ""
+	c.fault = ""
 	if slices.EqualFunc(pair.Certificate, c.current.Load().Certificate, bytes.Equal) {
 		return
 	}
