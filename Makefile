@@ -35,6 +35,18 @@ test: ## Run all tests with the race detector; installs what they need.
 soak: ## Call for ten minutes while Redis fails in every way, at random.
 	CGO_ENABLED=1 .ci/with-tools go test -race -tags=soak -run='^TestSoak$$' -timeout=20m -v ./server
 
+# The scenarios whose names match this pattern, and how often each is measured.
+SCENARIO :=
+ROUNDS   := 5
+
+.PHONY: bench
+bench: ## Measure the service against the thirty lines it replaces; SCENARIO= and ROUNDS= limit it.
+	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestBench$$/($(SCENARIO))' -timeout=1h ./server/bench -rounds=$(ROUNDS)
+
+.PHONY: growth
+growth: ## Measure it with more replicas, more pending keys and after more requests; likewise.
+	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestGrowth$$/($(SCENARIO))' -timeout=2h ./server/bench -rounds=$(ROUNDS)
+
 .PHONY: interop
 interop: ## Test with programs of others: authenticators, clients, nginx, systemd; installs them.
 	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli nginx systemd-analyze) \

@@ -1,0 +1,166 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"quiva.ai/mfa/store/storetest"
+)
+
+// programs are the paths of what is measured.
+type programs struct{ mfa, rival string }
+
+// build builds both programs as `make build` does.
+func build(t testing.TB) programs {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Fatal("CPU and memory are read as Linux has them: run this on Linux")
+	}
+	dir := t.TempDir()
+	command := exec.Command("go", "build", "-trimpath", "-o", dir, "quiva.ai/mfa/server", "quiva.ai/mfa/server/bench/rival")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	return programs{filepath.Join(dir, "server"), filepath.Join(dir, "rival")}
+}
+
+// process is a server that is measured.
+type process struct {
+	address string // of what is measured
+	admin   string // of /metrics
+	pid     int
+	stop    func()
+}
+
+// start starts a program and waits until it serves. The two take the same settings under
+// different names, so that both are given both.
+func start(t testing.TB, program string, environ []string) *process {
+	t.Helper()
+	free := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(storetest.FreePort(t))) }
+	p := &process{address: free(), admin: free()}
+	command := exec.Command(program, "serve") // without a place for its output that is /dev/null
+	command.Env = slices.Concat(environ, []string{
+		"MFA_LISTEN=" + p.address, "MFA_ADMIN_LISTEN=" + p.admin,
+		"LISTEN=" + p.address, "ADMIN_LISTEN=" + p.admin,
+	})
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.pid = command.Process.Pid
+	p.stop = sync.OnceFunc(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	t.Cleanup(p.stop)
+	storetest.Eventually(t, func() bool {
+		_, err := p.get("/readyz")
+		if err != nil {
+			return false
+		}
+		conn, err := net.Dial("tcp", p.address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return p
+}
+
+// get returns what the admin listener answers.
+func (p *process) get(path string) (string, error) {
+	response, err := http.Get("http://" + p.admin + path)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: %s", path, response.Status)
+	}
+	text, err := io.ReadAll(response.Body)
+	return string(text), err
+}
+
+// allocated returns what the processes have allocated since they were started.
+func allocated(t testing.TB, servers []*process) (size, objects float64) {
+	t.Helper()
+	for _, p := range servers {
+		metrics, err := p.get("/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += number(t, metrics, "\ngo_memstats_alloc_bytes_total ")
+		objects += number(t, metrics, "\ngo_memstats_mallocs_total ")
+	}
+	return size, objects
+}
+
+// number returns the number that stands after name.
+func number(t testing.TB, text, name string) float64 {
+	t.Helper()
+	_, rest, _ := strings.Cut(text, name)
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		t.Fatalf("no %q in %q", name, text)
+	}
+	value, err := strconv.ParseFloat(fields[0], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// cpuTime returns the time that processes have had on a processor, all their threads
+// together, to the nanosecond.
+func cpuTime(t testing.TB, pids ...int) (total time.Duration) {
+	t.Helper()
+	for _, pid := range pids {
+		clock := int32(^pid<<3 | 2) // clock_getcpuclockid(3), whose C library Go does without
+		var used unix.Timespec
+		if err := unix.ClockGettime(clock, &used); err != nil {
+			t.Fatal(err)
+		}
+		total += time.Duration(used.Nano())
+	}
+	return total
+}
+
+// peakMemory returns the most memory that one of the processes has had, in MiB.
+func peakMemory(t testing.TB, servers []*process) (most float64) {
+	t.Helper()
+	for _, p := range servers {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, number(t, string(status), "\nVmHWM:")/1024)
+	}
+	return most
+}
+
+// info returns a number of Redis's INFO.
+func info(t testing.TB, server *storetest.RedisServer, name string) float64 {
+	t.Helper()
+	text, err := server.Client.Info(context.Background()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return number(t, text, "\r\n"+name+":")
+}
