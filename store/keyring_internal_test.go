@@ -9,7 +9,7 @@ import (
 )
 
 // newTwinKeyring returns a keyring with one key under two ids of the same length.
-func newTwinKeyring(t *testing.T) *Keyring {
+func newTwinKeyring(t testing.TB) *Keyring {
 	t.Helper()
 	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), sealKeySize))
 	keyring := new(Keyring)
@@ -67,5 +67,15 @@ func TestPendingOfAnotherSizeIsUnreadable(t *testing.T) {
 	}
 	if got, err := openPending(keyring, "ada", keyring.seal(pendingPurpose, "ada", sound)); got.Secret != (Secret{1}) || err != nil {
 		t.Errorf("open of what was encoded: %v", err)
+	}
+}
+
+func BenchmarkSealAndOpen(b *testing.B) {
+	keyring, plaintext := newTwinKeyring(b), make([]byte, pendingSize)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := keyring.open(pendingPurpose, "ada", keyring.seal(pendingPurpose, "ada", plaintext)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-func newRedis(t *testing.T, url string) *store.Redis {
+func newRedis(t testing.TB, url string) *store.Redis {
 	t.Helper()
 	var parsed store.RedisURL
 	if err := parsed.UnmarshalText([]byte(url)); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // newOperations returns operations on a memory store and the clock that they live by.
-func newOperations(t *testing.T, log *strings.Builder) (*Operations, *store.Memory, *storetest.Clock) {
+func newOperations(t testing.TB, log *strings.Builder) (*Operations, *store.Memory, *storetest.Clock) {
 	t.Helper()
 	clock := storetest.NewClock()
 	memory := store.NewMemory(clock.Now)
@@ -27,7 +27,7 @@ func newOperations(t *testing.T, log *strings.Builder) (*Operations, *store.Memo
 	}), memory, clock
 }
 
-func generate(t *testing.T, o *Operations) (totpKeyResponse, error) {
+func generate(t testing.TB, o *Operations) (totpKeyResponse, error) {
 	t.Helper()
 	ctx := auth.NewContext(t.Context(), auth.Principal{Account: "ada", Label: "ada@example.com"})
 	response, err := o.GenerateTOTPKey(ctx, gen.GenerateTOTPKeyRequestObject{})
