@@ -39,6 +39,9 @@ func (p trustedProxies) clientAddress(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	address := remote.Addr().Unmap().WithZone("")
+	if !p.contain(address) {
+		return address // whatever it says of others
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
 		next, err := netip.ParseAddr(strings.Trim(hop, " \t"))

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/trace/noop"
-
 	"quiva.ai/mfa/store"
 )
 
@@ -21,7 +19,7 @@ func BenchmarkHandler(b *testing.B) {
 		b.Fatal(err)
 	}
 	p := &process{stderr: io.Discard, now: time.Now}
-	watch, log := newObserver(noop.NewTracerProvider(), p.now), newLogger(io.Discard, slog.LevelInfo, s.LogFormat)
+	watch, log := newObserver(nil, p.now), newLogger(io.Discard, slog.LevelInfo, s.LogFormat)
 	backend := observedBackend{store.NewMemory(p.now), watch}
 	pending := store.NewPending(backend, s.SealKeys, time.Duration(s.PendingTTL), p.now)
 	handler, err := p.newAPI(s, store.NewAPIKeys(backend, p.now), pending, nil, watch, log)

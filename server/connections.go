@@ -43,8 +43,9 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= l.most {
-			return &countedConnection{connection, sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+		open := l.open.Add(1)
+		if tcp, ok := connection.(*net.TCPConn); ok && open <= l.most {
+			return &countedConnection{tcp, sync.OnceFunc(func() { l.open.Add(-1) })}, nil
 		}
 		l.open.Add(-1)
 		l.refused.Add(1)
@@ -52,13 +53,15 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
+// countedConnection has all of a TCP connection's methods: without CloseWrite, what
+// net/http refuses to read to the end would have its answer lost on the way.
 type countedConnection struct {
-	net.Conn
+	*net.TCPConn
 	closed func()
 }
 
 // Close implements net.Conn.
 func (c *countedConnection) Close() error {
 	defer c.closed()
-	return c.Conn.Close()
+	return c.TCPConn.Close()
 }

@@ -42,11 +42,14 @@ func newAuditLogger(w io.Writer) *slog.Logger {
 // tame cuts a text that is too long, and drops what a terminal may obey and slog does not
 // escape: the control and format characters beyond ASCII.
 func tame(_ []string, attr slog.Attr) slog.Attr {
-	if err, ok := attr.Value.Any().(error); ok {
-		attr.Value = slog.StringValue(err.Error())
-	}
-	if attr.Value.Kind() == slog.KindString {
+	switch attr.Value.Kind() {
+	case slog.KindString:
 		attr.Value = slog.StringValue(tamed(attr.Value.String()))
+	case slog.KindAny:
+		if err, ok := attr.Value.Any().(error); ok {
+			attr.Value = slog.StringValue(tamed(err.Error()))
+		}
+	default:
 	}
 	return attr
 }

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/server/mfa"
@@ -24,17 +25,45 @@ import (
 // has no names but ours: no account, credential, secret or address, nor an error's text.
 type observer struct {
 	*metrics
-	tracer trace.Tracer
+	tracer trace.Tracer // nil: there are no traces
 	now    func() time.Time
 }
 
-func newObserver(traces trace.TracerProvider, now func() time.Time) *observer {
-	return &observer{metrics: newMetrics(), tracer: traces.Tracer("quiva.ai/mfa"), now: now}
+func newObserver(tracer trace.Tracer, now func() time.Time) *observer {
+	return &observer{metrics: newMetrics(), tracer: tracer, now: now}
 }
 
-// wholeRequest observes the requests to operations, and all others as one. The gateway's
-// span (W3C Trace Context) is the parent of ours; its baggage, which could hold anything,
-// is not read.
+// noSpan records nothing. Those of OpenTelemetry's own noop package cost more than all
+// else here does.
+var noSpan trace.Span = noop.Span{}
+
+// span begins a span within a request's.
+func (o *observer) span(ctx context.Context, name string, kind trace.SpanKind) (context.Context, trace.Span) {
+	if o.tracer == nil {
+		return ctx, noSpan
+	}
+	return o.tracer.Start(ctx, name, trace.WithSpanKind(kind))
+}
+
+// serverSpan begins a request's span. The gateway's (W3C Trace Context) is its parent; its
+// baggage, which could hold anything, is not read, nor its tracestate.
+func (o *observer) serverSpan(r *http.Request, route *routers.Route) (*http.Request, trace.Span) {
+	if o.tracer == nil {
+		return r, noSpan
+	}
+	name := knownMethod(r.Method)
+	attributes := []attribute.KeyValue{attribute.String("http.request.method", name)}
+	if route != nil {
+		name += " " + route.Path
+		attributes = append(attributes, attribute.String("http.route", route.Path))
+	}
+	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	ctx = trace.ContextWithRemoteSpanContext(ctx, trace.SpanContextFromContext(ctx).WithTraceState(trace.TraceState{}))
+	ctx, span := o.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attributes...))
+	return r.WithContext(ctx), span
+}
+
+// wholeRequest observes the requests to operations, and all others as one.
 func (o *observer) wholeRequest(operations map[routeKey]*routers.Route) echo.MiddlewareFunc {
 	for _, route := range operations {
 		for _, status := range []string{"200", "401", "500", "503"} { // as for newMetrics' outcomes
@@ -44,25 +73,23 @@ func (o *observer) wholeRequest(operations map[routeKey]*routers.Route) echo.Mid
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
-			operation, name := "none", knownMethod(r.Method)
-			attributes := []attribute.KeyValue{attribute.String("http.request.method", name)}
-			if route := operations[routeKey{r.Method, c.Path()}]; route != nil {
-				operation, name = route.Operation.OperationID, name+" "+route.Path
-				attributes = append(attributes, attribute.String("http.route", route.Path))
+			operation := "none"
+			route := operations[routeKey{r.Method, c.Path()}]
+			if route != nil {
+				operation = route.Operation.OperationID
 			}
-			ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-			// Beside the parent's ids, which have one form, tracestate holds what anybody wrote.
-			ctx = trace.ContextWithRemoteSpanContext(ctx, trace.SpanContextFromContext(ctx).WithTraceState(trace.TraceState{}))
-			ctx, span := o.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attributes...))
+			r, span := o.serverSpan(r, route)
 			defer span.End()
+			c.SetRequest(r)
 			start := o.now()
-			c.SetRequest(r.WithContext(ctx))
 			err := next(c)
 			status := c.Response().Status
 			o.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(o.now().Sub(start).Seconds())
-			span.SetAttributes(attribute.Int("http.response.status_code", status))
-			if status >= http.StatusInternalServerError {
-				span.SetStatus(codes.Error, "")
+			if span.IsRecording() {
+				span.SetAttributes(attribute.Int("http.response.status_code", status))
+				if status >= http.StatusInternalServerError {
+					span.SetStatus(codes.Error, "")
+				}
 			}
 			return err
 		}
@@ -81,7 +108,7 @@ type observedAuthenticator struct {
 
 // Authenticate implements authenticator.
 func (a observedAuthenticator) Authenticate(ctx context.Context, header http.Header) (auth.Principal, error) {
-	ctx, span := a.tracer.Start(ctx, "authenticate")
+	ctx, span := a.span(ctx, "authenticate", trace.SpanKindInternal)
 	defer span.End()
 	principal, err := a.next.Authenticate(ctx, header)
 	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
@@ -130,49 +157,63 @@ type observedBackend struct {
 	*observer
 }
 
-// begin observes one call, which ends with done.
-func (b observedBackend) begin(ctx context.Context, method string) (_ context.Context, done func(error)) {
-	start := b.now()
-	ctx, span := b.tracer.Start(ctx, "store "+method, trace.WithSpanKind(trace.SpanKindClient))
-	return ctx, func(err error) {
-		result := outcome(err, "ok")
-		b.calls.WithLabelValues(method, result).Observe(b.now().Sub(start).Seconds())
-		span.SetAttributes(attribute.String("mfa.outcome", result))
-		if result == string(outcomeUnavailable) {
-			span.SetStatus(codes.Error, "")
-		}
-		span.End()
+// storeCall is one call that is under way.
+type storeCall struct {
+	method string
+	start  time.Time
+	span   trace.Span
+}
+
+func (b observedBackend) begin(ctx context.Context, method string) (context.Context, storeCall) {
+	call := storeCall{method: method, start: b.now()}
+	if b.tracer == nil { // nor is the span's name put together
+		call.span = noSpan
+		return ctx, call
 	}
+	ctx, call.span = b.span(ctx, "store "+method, trace.SpanKindClient)
+	return ctx, call
+}
+
+func (b observedBackend) end(call storeCall, err error) {
+	result := outcome(err, "ok")
+	b.calls.WithLabelValues(call.method, result).Observe(b.now().Sub(call.start).Seconds())
+	if call.span.IsRecording() {
+		call.span.SetAttributes(attribute.String("mfa.outcome", result))
+		if result == string(outcomeUnavailable) {
+			call.span.SetStatus(codes.Error, "")
+		}
+	}
+	call.span.End()
 }
 
 // PutIfAbsent implements store.Backend.
 func (b observedBackend) PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) ([]byte, error) {
-	ctx, done := b.begin(ctx, "put_if_absent")
+	ctx, call := b.begin(ctx, "put_if_absent")
 	existing, err := b.Backend.PutIfAbsent(ctx, key, value, ttl)
-	done(err)
+	b.end(call, err)
 	return existing, err
 }
 
 // Replace implements store.Backend.
 func (b observedBackend) Replace(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
-	ctx, done := b.begin(ctx, "replace")
+	ctx, call := b.begin(ctx, "replace")
 	existing, err := b.Backend.Replace(ctx, key, old, value, ttl)
-	done(err)
+	b.end(call, err)
 	return existing, err
 }
 
 // Get implements store.Backend.
 func (b observedBackend) Get(ctx context.Context, key string) ([]byte, error) {
-	ctx, done := b.begin(ctx, "get")
+	ctx, call := b.begin(ctx, "get")
 	value, err := b.Backend.Get(ctx, key)
-	done(err)
+	b.end(call, err)
 	return value, err
 }
 
 // Update implements store.Backend.
 func (b observedBackend) Update(ctx context.Context, key string, value []byte) error {
-	ctx, done := b.begin(ctx, "update")
+	ctx, call := b.begin(ctx, "update")
 	err := b.Backend.Update(ctx, key, value)
-	done(err)
+	b.end(call, err)
 	return err
 }

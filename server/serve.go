@@ -71,12 +71,12 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	log := newLogger(p.stderr, level, s.LogFormat)
 	hangup, release := hangups(dev)
 	defer release()
-	traces, flush, err := startTracing(stop, p.environ, log)
+	tracer, flush, err := startTracing(stop, p.environ, log)
 	if err != nil {
 		return err
 	}
 	defer flush()
-	watch := newObserver(traces, p.now)
+	watch := newObserver(tracer, p.now)
 	backend := p.openBackend(s, log)
 	defer backend.Close()
 	checks := []readinessCheck{{"process", staying(stop)}, {"redis", backend.Ready}}
@@ -178,6 +178,7 @@ func (p *process) newAPI(s settings, keys *store.APIKeys, pending *store.Pending
 	}
 	authenticator, err := auth.New(auth.Config{
 		Keys:       keyFinder{keys},
+		KeyTime:    authenticateTime,
 		HMACSecret: s.JWTSecret,
 		KeySet:     keySet,
 		Issuer:     s.JWTIssuer,

@@ -11,20 +11,19 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // flushTime bounds the wait for the receiver of traces when the service stops.
 const flushTime = 3 * time.Second
 
-// startTracing returns where spans go, and what sends the last of them: nowhere, unless
-// the standard OTEL_ variables of environ ask for traces. The SDK reads these variables
+// startTracing returns what makes spans, and what sends the last of them: nil, unless the
+// standard OTEL_ variables of environ ask for traces. The SDK reads these variables
 // by itself, from the environment of the whole process; here they are judged before,
 // because what the SDK cannot read it ignores, and prints: the headers' secrets too.
-func startTracing(ctx context.Context, environ []string, log *slog.Logger) (trace.TracerProvider, func(), error) {
+func startTracing(ctx context.Context, environ []string, log *slog.Logger) (trace.Tracer, func(), error) {
 	values := otelVariables(environ)
 	if !wantsTraces(values) {
-		return noop.NewTracerProvider(), func() {}, nil
+		return nil, func() {}, nil
 	}
 	if wrong := judgeOTel(values); len(wrong) > 0 {
 		return nil, nil, wrong
@@ -48,7 +47,7 @@ func startTracing(ctx context.Context, environ []string, log *slog.Logger) (trac
 			log.WarnContext(ctx, "the last traces were not exported", "error", err.Error())
 		}
 	}
-	return provider, stop, nil
+	return provider.Tracer("quiva.ai/mfa"), stop, nil
 }
 
 // loggedExporter logs what goes wrong. The SDK would give it to a handler that all of

@@ -15,7 +15,6 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
@@ -49,13 +48,13 @@ const testInFlight = 4
 
 func newTestAPI(t *testing.T, document *openapi3.T, keys auth.KeyFinder, ops gen.StrictServerInterface, log *output) (http.Handler, error) {
 	t.Helper()
-	authenticator, err := auth.New(auth.Config{Keys: keys, Now: time.Now})
+	authenticator, err := auth.New(auth.Config{Keys: keys, KeyTime: authenticateTime, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return newAPI(apiConfig{
 		document: document, authenticator: authenticator, operations: ops, maxInFlight: testInFlight,
-		watch: newObserver(noop.NewTracerProvider(), time.Now), now: time.Now, log: newLogger(log, slog.LevelInfo, "json"),
+		watch: newObserver(nil, time.Now), now: time.Now, log: newLogger(log, slog.LevelInfo, "json"),
 	})
 }
 
@@ -164,7 +163,7 @@ func TestWhatADocumentMayComeToDemand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authenticator, err := auth.New(auth.Config{Keys: anyKey{}, Now: time.Now})
+	authenticator, err := auth.New(auth.Config{Keys: anyKey{}, KeyTime: authenticateTime, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,9 +85,11 @@ func (Keyring) MarshalText() ([]byte, error) { return []byte("keyring(hidden)"),
 // seal returns version | length of key id | key id | nonce | ciphertext.
 // Purpose and owner are bound to the value, not part of it.
 func (k *Keyring) seal(purpose, owner string, plaintext []byte) []byte {
-	header := append([]byte{sealVersion, byte(len(k.sealID))}, k.sealID...)
+	aead := k.aeads[k.sealID]
+	sealed := make([]byte, 0, 2+len(k.sealID)+len(plaintext)+aead.Overhead())
+	header := append(append(sealed, sealVersion, byte(len(k.sealID))), k.sealID...)
 	//nolint:gosec // G407: no nonce is given because this AEAD makes a random one.
-	return k.aeads[k.sealID].Seal(header, nil, plaintext, associatedData(purpose, owner, header))
+	return aead.Seal(header, nil, plaintext, associatedData(purpose, owner, header))
 }
 
 // open returns what was sealed for exactly this purpose and owner, or
@@ -113,11 +115,9 @@ func (k *Keyring) open(purpose, owner string, sealed []byte) ([]byte, error) {
 // preceded by its length: no two triples give the same bytes.
 func associatedData(purpose, owner string, header []byte) []byte {
 	ad := make([]byte, 0, 12+len(purpose)+len(owner)+len(header))
-	for _, part := range []string{purpose, owner, string(header)} {
-		ad = binary.BigEndian.AppendUint32(ad, uint32(len(part)))
-		ad = append(ad, part...)
-	}
-	return ad
+	ad = append(binary.BigEndian.AppendUint32(ad, uint32(len(purpose))), purpose...)
+	ad = append(binary.BigEndian.AppendUint32(ad, uint32(len(owner))), owner...)
+	return append(binary.BigEndian.AppendUint32(ad, uint32(len(header))), header...)
 }
 
 func validSealKeyID(id string) bool {

@@ -22,8 +22,12 @@ type Secret [SecretSize]byte
 // Base32 returns the secret as authenticator apps want it: RFC 4648 section 6,
 // upper case, unpadded, 32 characters.
 func (s Secret) Base32() string {
-	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s[:])
+	var text [32]byte
+	unpadded.Encode(text[:], s[:])
+	return string(text[:])
 }
+
+var unpadded = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // Format hides the secret from every fmt verb.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "secret(hidden)") }

@@ -85,5 +85,7 @@ type Backend interface {
 // nothing that a client sends reaches one.
 func Digest(name string) string {
 	sum := sha256.Sum256([]byte(name))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	var text [43]byte
+	base64.RawURLEncoding.Encode(text[:], sum[:])
+	return string(text[:])
 }

@@ -67,8 +67,9 @@ type KeyFinder interface {
 
 // Config says whom to trust.
 type Config struct {
-	// Keys looks up API keys. Required.
-	Keys KeyFinder
+	// Keys looks up API keys, each within KeyTime, which is above 0. Required.
+	Keys    KeyFinder
+	KeyTime time.Duration
 
 	// HMACSecret verifies HS256 tokens: at least 32 bytes (RFC 7518 section
 	// 3.2). Empty: they are refused.
@@ -90,8 +91,9 @@ type Config struct {
 
 // Authenticator finds the principal of a request. It is safe for concurrent use.
 type Authenticator struct {
-	tokens *tokenVerifier
-	keys   KeyFinder
+	tokens  *tokenVerifier
+	keys    KeyFinder
+	keyTime time.Duration
 }
 
 // MinHMACSecret is the shortest accepted HS256 key in bytes: the size of the
@@ -100,8 +102,8 @@ const MinHMACSecret = 32
 
 // New returns an Authenticator, or an error that says what c lacks.
 func New(c Config) (*Authenticator, error) {
-	if c.Keys == nil || c.Now == nil {
-		return nil, errors.New("auth: Keys and Now are required")
+	if c.Keys == nil || c.KeyTime <= 0 || c.Now == nil {
+		return nil, errors.New("auth: Keys, KeyTime and Now are required")
 	}
 	if len(c.HMACSecret) > 0 && len(c.HMACSecret) < MinHMACSecret {
 		return nil, errors.New("auth: the HS256 key is shorter than 32 bytes")
@@ -109,7 +111,7 @@ func New(c Config) (*Authenticator, error) {
 	if (len(c.HMACSecret) > 0 || c.KeySet != nil) && (c.Issuer == "" || c.Audience == "") {
 		return nil, errors.New("auth: tokens need an expected issuer and audience")
 	}
-	return &Authenticator{tokens: newTokenVerifier(c), keys: c.Keys}, nil
+	return &Authenticator{tokens: newTokenVerifier(c), keys: c.Keys, keyTime: c.KeyTime}, nil
 }
 
 // Authenticate returns the one principal that every credential in header names.
@@ -154,6 +156,8 @@ func (a *Authenticator) both(ctx context.Context, token, key string) (Principal,
 }
 
 func (a *Authenticator) find(ctx context.Context, key string, withToken bool) (Principal, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.keyTime)
+	defer cancel()
 	principal, err := a.keys.FindAPIKey(ctx, key)
 	if errors.Is(err, ErrUnknownKey) {
 		return Principal{}, &Refusal{Cause: KeyUnknown, withToken: withToken}

@@ -20,15 +20,16 @@ func (noKeys) FindAPIKey(context.Context, string) (Principal, error) {
 }
 
 func TestAnAuthenticatorIsNotMadeOfHalfAConfiguration(t *testing.T) {
-	sound := Config{Keys: noKeys{}, HMACSecret: []byte(testSecret), KeySet: &KeySet{}, Issuer: testIssuer, Audience: testAudience, Now: time.Now}
+	sound := Config{Keys: noKeys{}, KeyTime: time.Second, HMACSecret: []byte(testSecret), KeySet: &KeySet{}, Issuer: testIssuer, Audience: testAudience, Now: time.Now}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		want   string
 	}{
 		"sound":                           {func(*Config) {}, ""},
 		"API keys only":                   {func(c *Config) { c.HMACSecret, c.KeySet, c.Issuer, c.Audience = nil, nil, "", "" }, ""},
-		"no look-up":                      {func(c *Config) { c.Keys = nil }, "auth: Keys and Now are required"},
-		"no clock":                        {func(c *Config) { c.Now = nil }, "auth: Keys and Now are required"},
+		"no look-up":                      {func(c *Config) { c.Keys = nil }, "auth: Keys, KeyTime and Now are required"},
+		"no time for it":                  {func(c *Config) { c.KeyTime = 0 }, "auth: Keys, KeyTime and Now are required"},
+		"no clock":                        {func(c *Config) { c.Now = nil }, "auth: Keys, KeyTime and Now are required"},
 		"31 bytes":                        {func(c *Config) { c.HMACSecret = c.HMACSecret[:31] }, "auth: the HS256 key is shorter than 32 bytes"},
 		"no issuer":                       {func(c *Config) { c.Issuer = "" }, "auth: tokens need an expected issuer and audience"},
 		"no audience":                     {func(c *Config) { c.Audience = "" }, "auth: tokens need an expected issuer and audience"},

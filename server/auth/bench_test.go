@@ -73,7 +73,8 @@ func BenchmarkRefuse(b *testing.B) {
 		b.Fatal(err)
 	}
 	authenticator, err := New(Config{
-		Keys: noKeys{}, HMACSecret: []byte(testSecret), Issuer: testIssuer, Audience: testAudience, Now: func() time.Time { return testNow },
+		KeyTime: time.Second,
+		Keys:    noKeys{}, HMACSecret: []byte(testSecret), Issuer: testIssuer, Audience: testAudience, Now: func() time.Time { return testNow },
 	})
 	if err != nil {
 		b.Fatal(err)

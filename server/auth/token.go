@@ -20,14 +20,14 @@ const maxToken = 8 << 10
 // checks the signature and judges the claims, but its own lenient parser (which
 // takes SUB for sub, the last of two subs, a payload of null) is not used.
 type tokenVerifier struct {
-	secret    []byte  // for HS256 and nothing else; may be empty
-	keys      *KeySet // for everything else; may be nil
+	secret    *hmacKey // for HS256 and nothing else; may be nil
+	keys      *KeySet  // for everything else; may be nil
 	validator *jwt.Validator
 }
 
 func newTokenVerifier(c Config) *tokenVerifier {
 	return &tokenVerifier{
-		secret: c.HMACSecret,
+		secret: newHMACKey(c.HMACSecret),
 		keys:   c.KeySet,
 		validator: jwt.NewValidator(
 			jwt.WithIssuer(c.Issuer),
@@ -72,8 +72,8 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 // for HS256: no key of a set is ever used as a secret, nor the reverse.
 func (v *tokenVerifier) keyFor(ctx context.Context, h joseHeader) (verificationKey, error) {
 	switch {
-	case string(h.Algorithm) == jwt.SigningMethodHS256.Alg() && len(v.secret) > 0:
-		return verificationKey{method: jwt.SigningMethodHS256, material: v.secret}, nil
+	case string(h.Algorithm) == jwt.SigningMethodHS256.Alg() && v.secret != nil:
+		return verificationKey{method: v.secret}, nil
 	case asymmetric(string(h.Algorithm)) && v.keys != nil:
 		key, ok, err := v.keys.find(ctx, string(h.KeyID), string(h.Algorithm))
 		if err != nil {
@@ -107,18 +107,19 @@ func splitJWS(token string) (jws, Cause) {
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
 		return jws{}, TokenMalformed
 	}
-	segments := strings.SplitN(token, ".", 4)
-	if len(segments) != 3 {
+	header, rest, _ := strings.Cut(token, ".")
+	payload, signature, ok := strings.Cut(rest, ".")
+	if !ok || strings.Contains(signature, ".") {
 		return jws{}, TokenMalformed
 	}
 	var decoded [3][]byte
-	for i, segment := range segments {
+	for i, segment := range [3]string{header, payload, signature} {
 		var err error
 		if decoded[i], err = canonical.DecodeString(segment); err != nil {
 			return jws{}, TokenMalformed
 		}
 	}
-	t := jws{payload: decoded[1], signature: decoded[2], signed: token[:strings.LastIndexByte(token, '.')]}
+	t := jws{payload: decoded[1], signature: decoded[2], signed: token[:len(header)+1+len(payload)]}
 	if unmarshalObject(decoded[0], &t.header) != nil {
 		return jws{}, TokenMalformed
 	}
@@ -173,7 +174,10 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	if jsontext.Value(b).Kind() != jsontext.KindString {
 		return errors.New("not a string")
 	}
-	return json.Unmarshal(b, (*string)(t))
+	var short [64]byte // long enough for nearly all
+	unquoted, err := jsontext.AppendUnquote(short[:0], b)
+	*t = text(unquoted)
+	return err
 }
 
 // claims are those of RFC 7519 section 4.1 that are used, and the e-mail address
@@ -222,17 +226,27 @@ func (c *claims) label() string {
 	return string(c.Subject)
 }
 
-func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.Expires.date, nil }
-func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.IssuedAt.date, nil }
-func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.NotBefore.date, nil }
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.Expires.orNil(), nil }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.IssuedAt.orNil(), nil }
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.NotBefore.orNil(), nil }
 func (c *claims) GetIssuer() (string, error)                   { return string(c.Issuer), nil }
 func (c *claims) GetSubject() (string, error)                  { return string(c.Subject), nil }
-func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.Audience.strings(), nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return jwt.ClaimStrings(c.Audience), nil }
 
 // numericDate is seconds since 1970, possibly with a fraction (RFC 7519 section
 // 2), up to the year 9999: beyond it, or below zero, somebody made a mistake that
 // should not become a token without end.
-type numericDate struct{ date *jwt.NumericDate }
+type numericDate struct {
+	date  jwt.NumericDate
+	given bool
+}
+
+func (n *numericDate) orNil() *jwt.NumericDate {
+	if !n.given {
+		return nil
+	}
+	return &n.date
+}
 
 const endOfYear9999 = 253402300799
 
@@ -242,30 +256,30 @@ func (n *numericDate) UnmarshalJSON(b []byte) error {
 	if err != nil || seconds < 0 || seconds > endOfYear9999 {
 		return errors.New("not a date")
 	}
-	n.date = &jwt.NumericDate{Time: time.UnixMicro(int64(seconds * 1e6))}
+	n.date, n.given = jwt.NumericDate{Time: time.UnixMicro(int64(seconds * 1e6))}, true
 	return nil
 }
 
 // audience is one string or an array of strings (RFC 7519 section 4.1.3).
-type audience []text
+type audience jwt.ClaimStrings
 
 // UnmarshalJSON accepts both forms.
 func (a *audience) UnmarshalJSON(b []byte) error {
 	switch jsontext.Value(b).Kind() {
 	case jsontext.KindString:
-		*a = make(audience, 1)
-		return json.Unmarshal(b, &(*a)[0])
+		var one text
+		err := one.UnmarshalJSON(b)
+		*a = audience{string(one)}
+		return err
 	case jsontext.KindBeginArray:
-		return json.Unmarshal(b, (*[]text)(a))
+		var all []text
+		err := json.Unmarshal(b, &all)
+		*a = make(audience, len(all))
+		for i, one := range all {
+			(*a)[i] = string(one)
+		}
+		return err
 	default:
 		return errors.New("neither a string nor an array")
 	}
-}
-
-func (a audience) strings() jwt.ClaimStrings {
-	all := make(jwt.ClaimStrings, len(a))
-	for i, one := range a {
-		all[i] = string(one)
-	}
-	return all
 }

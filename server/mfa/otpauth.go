@@ -45,6 +45,9 @@ func (i *Issuer) UnmarshalText(text []byte) error {
 // 254 bytes when percent-encoded is cut off at a character's end.
 func accountName(label string) string {
 	name := strings.ReplaceAll(label, ":", "_")
+	if 3*len(name) <= maxAccount {
+		return name // even if every byte of it is encoded
+	}
 	size := 0
 	for i, r := range name {
 		if size += len(percentEncode(string(r))); size > maxAccount {
@@ -70,10 +73,8 @@ func otpauthURL(issuer Issuer, account string, secret store.Secret) string {
 
 // percentEncode encodes all but RFC 3986's unreserved characters, and @, which
 // stays itself in a path (section 3.3) and in a query (section 3.4) and keeps
-// the URL readable. A space becomes %20, never +, which apps show as a plus.
+// the URL readable. A space becomes %20, never +, which apps show as a plus: it is what
+// QueryEscape leaves + for, and nothing else.
 func percentEncode(s string) string {
-	return spaceAndAt.Replace(url.QueryEscape(s))
+	return strings.ReplaceAll(strings.ReplaceAll(url.QueryEscape(s), "+", "%20"), "%40", "@")
 }
-
-// spaceAndAt relies on QueryEscape's + standing for a space and nothing else.
-var spaceAndAt = strings.NewReplacer("+", "%20", "%40", "@")
