@@ -17,6 +17,7 @@ import (
 // together came with it).
 type Redis struct {
 	client    redis.UniversalClient // of a cluster, or of one server at a time
+	pipeliner *pipeliner            // what requests ask of one server goes through it; nil with a cluster
 	plaintext atomic.Bool           // a server was dialled that is not here, without TLS
 }
 
@@ -34,6 +35,9 @@ func NewRedis(url RedisURL) *Redis {
 			r.plaintext.Store(true)
 		}
 	})
+	if !r.isCluster() {
+		r.pipeliner = newPipeliner(r.client)
+	}
 	return r
 }
 
@@ -52,10 +56,27 @@ func (r *Redis) do(ctx context.Context, args ...any) *redis.Cmd {
 	return cmd
 }
 
+// run executes what a request asks: together with what others ask, if it can be.
+func (r *Redis) run(ctx context.Context, cmd redis.Cmder) error {
+	if r.pipeliner != nil {
+		return r.pipeliner.do(ctx, cmd)
+	}
+	return r.client.Process(ctx, cmd)
+}
+
+// write runs a write, once, and returns its reply.
+func (r *Redis) write(ctx context.Context, args ...any) (string, error) {
+	cmd := redis.NewCmd(ctx, args...)
+	if err := r.run(ctx, once{cmd}); err != nil {
+		return "", err // and cmd may be in use still
+	}
+	return cmd.Text()
+}
+
 // PutIfAbsent implements Backend. SET with NX and GET is the one atomic step:
 // with a GET first, two replicas could both see nothing and both write.
 func (r *Redis) PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) ([]byte, error) {
-	existing, err := orNil(r.do(ctx, "SET", key, value, "NX", "GET", "PX", ttl.Milliseconds()).Text())
+	existing, err := orNil(r.write(ctx, "SET", key, value, "NX", "GET", "PX", ttl.Milliseconds()))
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return []byte{}, nil
 	}
@@ -75,25 +96,26 @@ return false`
 
 // Replace implements Backend.
 func (r *Redis) Replace(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
-	return orNil(r.do(ctx, "EVAL", replaceScript, 1, key, old, value, ttl.Milliseconds()).Text())
+	return orNil(r.write(ctx, "EVAL", replaceScript, 1, key, old, value, ttl.Milliseconds()))
 }
 
 // Get implements Backend.
 func (r *Redis) Get(ctx context.Context, key string) ([]byte, error) {
-	value, err := r.client.Get(ctx, key).Bytes()
+	cmd := redis.NewStringCmd(ctx, "GET", key)
+	err := r.run(ctx, cmd)
 	if errors.Is(err, redis.Nil) {
 		return nil, ErrNotFound
 	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	return value, nil
+	return cmd.Bytes()
 }
 
 // Update implements Backend. XX keeps a key that was revoked between the caller's
 // reading and writing from coming back.
 func (r *Redis) Update(ctx context.Context, key string, value []byte) error {
-	err := r.do(ctx, "SET", key, value, "XX", "KEEPTTL").Err()
+	_, err := r.write(ctx, "SET", key, value, "XX", "KEEPTTL")
 	if errors.Is(err, redis.Nil) {
 		return ErrNotFound
 	}
@@ -215,7 +237,12 @@ func (r *Redis) Pool() Pool {
 }
 
 // Close implements Backend.
-func (r *Redis) Close() error { return r.client.Close() }
+func (r *Redis) Close() error {
+	if r.pipeliner != nil {
+		r.pipeliner.close()
+	}
+	return r.client.Close()
+}
 
 // orNil reads the reply of a command that returns what was there, or nil.
 func orNil(text string, err error) ([]byte, error) {

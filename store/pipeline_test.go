@@ -1,0 +1,89 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"quiva.ai/mfa/store"
+	"quiva.ai/mfa/store/storetest"
+)
+
+// Concurrent callers share pipelines, and each gets the reply to its own command: those
+// that fail, too.
+func TestAPipelineGivesEachCallerItsOwnReply(t *testing.T) {
+	server := storetest.StartRedis(t)
+	backend := newRedis(t, server.URL)
+	if err := server.Client.LPush(t.Context(), "list", "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	var callers sync.WaitGroup
+	for i := range 2000 {
+		callers.Go(func() {
+			key, value := fmt.Sprint("key", i), []byte(fmt.Sprint("value", i))
+			if existing, err := backend.PutIfAbsent(t.Context(), key, value, time.Minute); existing != nil || err != nil {
+				t.Errorf("put %s: %q, %v", key, existing, err)
+			}
+			if got, err := backend.Get(t.Context(), key); err != nil || string(got) != string(value) {
+				t.Errorf("get %s: %q, %v", key, got, err)
+			}
+			if _, err := backend.Get(t.Context(), "list"); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("get of a list: %v; want ErrUnavailable", err)
+			}
+			if _, err := backend.Get(t.Context(), "nothing"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("get of nothing: %v; want ErrNotFound", err)
+			}
+		})
+	}
+	callers.Wait()
+	stats, err := server.Client.Info(t.Context(), "stats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reads int
+	_, after, _ := strings.Cut(stats, "total_reads_processed:")
+	if _, err := fmt.Sscan(after, &reads); err != nil || reads > 4000 {
+		t.Errorf("%d reads by Redis, %v, for 8000 commands; want that they share", reads, err)
+	}
+}
+
+// A caller who has left before its turn is not served: its command is not sent at all.
+func TestACommandWhoseCallerHasLeftIsNotSent(t *testing.T) {
+	server := storetest.StartRedis(t)
+	backend := newRedis(t, server.URL)
+	server.Stop(t)
+	var held sync.WaitGroup
+	for i := range 4 { // as many pipelines as there are wait for Redis
+		held.Go(func() { _, _ = backend.Get(context.Background(), fmt.Sprint(i)) })
+		time.Sleep(20 * time.Millisecond) // or else two of them share one
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := backend.PutIfAbsent(ctx, "late", []byte("x"), time.Minute)
+	if took := time.Since(begin); !errors.Is(err, store.ErrUnavailable) || took > 300*time.Millisecond {
+		t.Errorf("%v after %v; want ErrUnavailable by the deadline", err, took)
+	}
+	server.Continue(t)
+	held.Wait()
+	if err := backend.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backend.Get(t.Context(), "late"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("get: %v; want ErrNotFound: nobody waited for it any more", err)
+	}
+}
+
+func TestAClosedClientAnswersAtOnce(t *testing.T) {
+	backend := newRedis(t, storetest.StartRedis(t).URL)
+	if err := backend.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backend.Get(t.Context(), "key"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("get: %v; want ErrUnavailable", err)
+	}
+}
