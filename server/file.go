@@ -26,7 +26,7 @@ func readSmallFile(path string) ([]byte, error) {
 	}
 	defer file.Close()
 	// Files that have no deadlines do not have to be waited for.
-	_ = file.SetReadDeadline(time.Now().Add(fileTime))
+	_ = file.SetReadDeadline(time.Now().Add(fileTime)) //nolint:forbidigo // Deadlines are of the real clock.
 	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return nil, withoutPath(err)

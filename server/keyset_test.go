@@ -243,7 +243,7 @@ func TestWithoutAnySetNothingIsKnownOfItsTokens(t *testing.T) {
 	s.generate(withKey(s.newAPIKey("ada")))
 	issuer.publish(set(keySet(t))) // nothing to start with either
 	storetest.Eventually(t, func() bool { return len(s.logLines("JWK set has no key that can verify a token")) > 0 })
-	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[jwk_set:no JWK set was loaded yet redis:ok]" {
+	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[jwk_set:no JWK set was loaded yet process:ok redis:ok]" {
 		t.Errorf("/readyz: %d %s; want 503", status, states)
 	}
 	issuer.publish(set(keySet(t, key.member(t, nil))))

@@ -38,7 +38,7 @@ func sendDatagram(ctx context.Context, address, text string) error {
 	}
 	defer connection.Close()
 	// A datagram waits for room in the queue of a reader who may have stopped reading.
-	if err := connection.SetWriteDeadline(time.Now().Add(notifyTime)); err != nil {
+	if err := connection.SetWriteDeadline(time.Now().Add(notifyTime)); err != nil { //nolint:forbidigo // Deadlines are of the real clock.
 		return err
 	}
 	_, err = connection.Write([]byte(text))

@@ -262,7 +262,7 @@ type listenAddress string
 
 func (a *listenAddress) UnmarshalText(text []byte) error {
 	host, port, err := net.SplitHostPort(string(text))
-	if n, numeric := strconv.ParseUint(port, 10, 16); err != nil || numeric != nil || strings.ContainsAny(host, " /") || n > 1<<16-1 {
+	if _, numeric := strconv.ParseUint(port, 10, 16); err != nil || numeric != nil || strings.ContainsAny(host, " /") {
 		return errors.New("must be host:port, or :port for all addresses")
 	}
 	*a = listenAddress(text)
