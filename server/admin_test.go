@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -61,6 +63,50 @@ func TestReadinessTellsSinceWhenACheckHasHadItsState(t *testing.T) {
 			t.Errorf("question %d: ready %t, %q; want %q", i, ready, got, c.want)
 		}
 		now = now.Add(time.Minute)
+	}
+}
+
+func TestReadinessDoesNotDependOnWhetherTheClientWaits(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	r := newReadiness([]readinessCheck{{"redis", func(ctx context.Context) error { return ctx.Err() }}}, time.Now)
+	if ready, states := r.judge(ctx); !ready {
+		t.Errorf("%+v; want ready", states)
+	}
+}
+
+func TestTheAdminListenerIsOnlyRead(t *testing.T) {
+	admin := newAdmin(newReadiness(nil, time.Now), json.RawMessage("{}"), newMetrics().handler())
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/openapi.json"} {
+		for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed} {
+			w := httptest.NewRecorder()
+			admin.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
+			if w.Code != want {
+				t.Errorf("%s %s = %d; want %d", method, path, w.Code, want)
+			}
+		}
+	}
+}
+
+// What comes from elsewhere is a text or an error.
+func TestEveryLoggerTamesWhatOthersWrote(t *testing.T) {
+	hostile := "\x1b\x7f\u009b\u202e" + strings.Repeat("A", maxLogText)
+	for name, c := range map[string]struct {
+		log  func(io.Writer) *slog.Logger
+		want string
+	}{
+		"json":  {func(w io.Writer) *slog.Logger { return newLogger(w, slog.LevelInfo, "json") }, `"%s":"\u001b` + "\ufffd\ufffd\ufffd%s (truncated)\""},
+		"text":  {func(w io.Writer) *slog.Logger { return newLogger(w, slog.LevelInfo, "text") }, `%s="\x1b` + "\ufffd\ufffd\ufffd%s (truncated)\""},
+		"audit": {newAuditLogger, `"%s":"\u001b` + "\ufffd\ufffd\ufffd%s (truncated)\""},
+	} {
+		for key, value := range map[string]any{"text": hostile, "error": errors.New(hostile)} {
+			var out output
+			c.log(&out).Info("m", key, value)
+			want := fmt.Sprintf(c.want, key, strings.Repeat("A", maxLogText-len("\x1b\x7f\u009b\u202e")))
+			if got := out.String(); !strings.Contains(got, want) || len(got) > len(want)+100 {
+				t.Errorf("%s: %.200q, %d bytes; want %.60q", name, got, len(got), want)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"regexp"
@@ -155,12 +156,21 @@ func TestABusyPortIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	address := listener.Addr().String()
-	s := &service{t: t, environ: []string{"MFA_LISTEN=" + address}}
-	_, stderr, status := s.command("serve", "--dev")
-	if status != exitFault || !strings.HasSuffix(stderr, "mfa: MFA_LISTEN: listen tcp "+address+": bind: address already in use\n") {
-		t.Errorf("serve on a busy port: status %d, %s", status, stderr)
+	busy, free := listener.Addr().String(), fmt.Sprint("127.0.0.1:", storetest.FreePort(t))
+	for variable, environ := range map[string][]string{
+		"MFA_LISTEN":       {"MFA_LISTEN=" + busy},
+		"MFA_ADMIN_LISTEN": {"MFA_LISTEN=" + free, "MFA_ADMIN_LISTEN=" + busy},
+	} {
+		_, stderr, status := (&service{t: t, environ: environ}).command("serve", "--dev")
+		if status != exitFault || !strings.HasSuffix(stderr, "mfa: "+variable+": listen tcp "+busy+": bind: address already in use\n") {
+			t.Errorf("serve on a busy port: status %d, %s", status, stderr)
+		}
 	}
+	again, err := net.Listen("tcp", free)
+	if err != nil {
+		t.Fatalf("the API's listener outlives the admin listener: %v", err)
+	}
+	again.Close()
 }
 
 // curlLine is a call as serve --dev prints it.

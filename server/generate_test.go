@@ -235,7 +235,7 @@ func TestAnUnreadableSecretIsReplacedAndLogged(t *testing.T) {
 func TestTheRequestIDOfTheGatewayIsKeptIfItIsHarmless(t *testing.T) {
 	s := startService(t, testEnviron(storetest.StartRedis(t)))
 	for _, id := range []string{
-		"6F9619FF-8b86-d011-b42d-00c04fc964ff", "", "abcdef", strings.Repeat("a", 65), `"}{"msg":"forged`, "é",
+		"6F9619FF-8b86-d011-b42d-00c04fc964ff", "", "abcdef", strings.Repeat("a", 65), strings.Repeat("-", 36), `"}{"msg":"forged`, "é",
 		"has space has space", auth.NewAPIKey(), "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", newToken(t, goodClaims("ada", nil)),
 	} {
 		header := asUser(t, "ada")

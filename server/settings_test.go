@@ -4,9 +4,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"quiva.ai/mfa/store/storetest"
@@ -27,16 +29,25 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 		"MFA_JWT_ISSUER_FILE=/no/such/file",
 		"MFA_REDIS_ADDR=" + hidden,
 		"MFA_SEAL_KEYS_FILE=/dev/null",
-		"MFA_LISTEN=",
+		"MFA_DRAIN=",
 		"OTHER_VARIABLE=x",
 		"MFA_SERVICE_HOST=10.0.0.1", // Kubernetes, for a Service called mfa
 		"MFA_PORT_8080_TCP_ADDR=10.0.0.1",
+		"MFA_REDIS_SERVICE_HOST=10.0.0.2", // and for one called mfa-redis
+		"MFA_REDIS_PORT=tcp://10.0.0.2:6379",
+		"MFA_REDIS_PORT_6379_TCP_ADDR=10.0.0.2",
+		"MFA_PORT_TYPO=" + hidden,
+		"MFA_LISTEN=" + hidden,
+		"MFA_ADMIN_LISTEN=127.0.0.1:99999",
 	}}
 	stdout, stderr, status := s.command("serve")
 	want := `mfa: settings:
   MFA_JWT_ISSUER_FILE: no such file or directory
   MFA_REDIS_ADDR: there is no such setting
   MFA_SEAL_KEYS: is set twice, as variable and as file
+  MFA_PORT_TYPO: there is no such setting
+  MFA_LISTEN: must be host:port, or :port for all addresses
+  MFA_ADMIN_LISTEN: must be host:port, or :port for all addresses
   MFA_REDIS_URL: must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://
   MFA_SEAL_KEYS: key 1: want base64 of 32 bytes
   MFA_ISSUER: must not contain a colon: authenticator apps split the label there
@@ -72,12 +83,54 @@ func TestSettingsThatServeCannotDoWithout(t *testing.T) {
 		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_AUDIENCE=x"}, "  MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE\n"},
 		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_PENDING_TTL=24h1s"}, "  MFA_PENDING_TTL: must be a duration from 1m0s to 24h0m0s, such as 90s\n"},
 		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_SECRET=" + testSecret[:31]}, "  MFA_JWT_SECRET: must have at least 32 bytes\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_ADMIN_LISTEN=127.0.0.1"}, "  MFA_ADMIN_LISTEN: must be host:port, or :port for all addresses\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_LOG_LEVEL=warn+3"}, "  MFA_LOG_LEVEL: must be debug, info, warn or error\n"},
+		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_STOP_TIMEOUT=5s"}, "  MFA_STOP_TIMEOUT: must be a duration from 6s to 5m0s, such as 90s\n"},
 		{[]string{key, "MFA_REDIS_URL=redis://h", "MFA_JWT_ISSUER=x"}, "  MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE\n"},
 	} {
 		s := &service{t: t, environ: c.environ}
 		if _, stderr, status := s.command("serve"); status != exitUsage || stderr != "mfa: settings:\n"+c.want {
 			t.Errorf("serve with %q: status %d, %s; want %s", c.environ, status, stderr, c.want)
 		}
+	}
+}
+
+// A file may be a pipe, as a shell's process substitution is. Only its line break goes.
+func TestASettingMayComeFromAPipe(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	const secret = " " + testSecret + "\t "
+	go func() {
+		defer writer.Close()
+		_, _ = io.WriteString(writer, secret+"\r\n")
+	}()
+	s, err := loadSettings([]string{fmt.Sprint("MFA_JWT_SECRET_FILE=/dev/fd/", reader.Fd())}, nil, nil)
+	if err != nil || string(s.JWTSecret) != secret {
+		t.Errorf("%v, %q; want %q", err, string(s.JWTSecret), secret)
+	}
+}
+
+func TestAFileThatIsNoneIsRefusedByName(t *testing.T) {
+	folder := t.TempDir()
+	large, nobody, silent := filepath.Join(folder, "large"), filepath.Join(folder, "nobody"), filepath.Join(folder, "silent")
+	write(t, large, strings.Repeat("x", maxFile+1))
+	for _, pipe := range []string{nobody, silent} {
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writer, err := os.OpenFile(silent, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	_, err = loadSettings([]string{"MFA_ISSUER_FILE=" + large, "MFA_JWT_ISSUER_FILE=" + nobody, "MFA_JWT_SECRET_FILE=" + silent}, nil, nil)
+	const want = "settings:\n  MFA_ISSUER_FILE: is larger than 1 MiB\n  MFA_JWT_ISSUER_FILE: is empty\n  MFA_JWT_SECRET_FILE: i/o timeout"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v; want %s", err, want)
 	}
 }
 
