@@ -124,12 +124,12 @@ func startService(t testing.TB, environ []string, args ...string) *service {
 	})
 }
 
-// startProcess runs `mfa serve` in a process of its own.
-func startProcess(t testing.TB, environ []string) *service {
+// startProcess runs `mfa serve` with args in a process of its own.
+func startProcess(t testing.TB, environ []string, args ...string) *service {
 	t.Helper()
 	var program *exec.Cmd
 	s := startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
-		program = exec.CommandContext(ctx, os.Args[0], "serve")
+		program = exec.CommandContext(ctx, os.Args[0], append([]string{"serve"}, args...)...)
 		program.Env = slices.Concat(environ, []string{asProgram + "=1"})
 		program.Stdout, program.Stderr = stdout, stderr
 		program.Cancel = func() error { return program.Process.Signal(syscall.SIGTERM) }
@@ -251,19 +251,26 @@ func (s *service) do(through *http.Client, r *http.Request) reply {
 	return reply{response.StatusCode, response.Header, string(text), response.Close}
 }
 
-// generate demands a 200 and returns its key and the seconds left.
+// generate demands a 200 and returns its key and the seconds left. Where the machine has
+// let service or Redis stand still, a 503 is the right answer: the call is made again.
 func (s *service) generate(fields http.Header) (key client.TOTPKey, expiresIn int) {
 	s.t.Helper()
 	api, err := client.NewClientWithResponses(s.url, client.WithHTTPClient(s.client))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	got, err := api.GenerateTOTPKeyWithResponse(s.t.Context(), func(_ context.Context, r *http.Request) error {
-		maps.Copy(r.Header, fields)
-		return nil
-	})
-	if err != nil {
-		s.t.Fatal(err)
+	var got *client.GenerateTOTPKeyResponse
+	for range 5 {
+		got, err = api.GenerateTOTPKeyWithResponse(s.t.Context(), func(_ context.Context, r *http.Request) error {
+			maps.Copy(r.Header, fields)
+			return nil
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if got.StatusCode() != http.StatusServiceUnavailable {
+			break
+		}
 	}
 	if got.JSON200 == nil {
 		s.t.Fatalf("generate = %s %s; want 200\n%s", got.Status(), got.Body, s.log)
@@ -271,11 +278,14 @@ func (s *service) generate(fields http.Header) (key client.TOTPKey, expiresIn in
 	return got.JSON200.Data, got.Headers200.TOTPKeyExpiresIn
 }
 
-// command runs another command of the program with the service's settings.
+// command runs another command of the program with the service's settings. A serve that
+// is to refuse its settings, and does not, ends after 10 s.
 func (s *service) command(args ...string) (stdout, stderr string, status int) {
 	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	defer cancel()
 	var out, errs bytes.Buffer
-	status = run(s.t.Context(), args, s.environ, &out, &errs)
+	status = run(ctx, args, s.environ, &out, &errs)
 	return out.String(), errs.String(), status
 }
 

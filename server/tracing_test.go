@@ -93,11 +93,10 @@ func TestAFaultyTraceSettingIsNamed(t *testing.T) {
 		"OTEL_TRACES_SAMPLER_ARG":            "2",
 		"OTEL_BSP_SCHEDULE_DELAY":            "5s",
 	} {
-		environ := testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", name+"="+value)
-		var out, errs bytes.Buffer
-		status := run(t.Context(), []string{"serve"}, environ, &out, &errs)
-		if status != exitUsage || !strings.Contains(errs.String(), name) || strings.Contains(errs.String(), value) {
-			t.Errorf("%s: status %d, %s; want its name and not its value", name, status, &errs)
+		s := &service{t: t, environ: testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", name+"="+value)}
+		_, stderr, status := s.command("serve")
+		if status != exitUsage || !strings.Contains(stderr, name) || strings.Contains(stderr, value) {
+			t.Errorf("%s: status %d, %s; want its name and not its value", name, status, stderr)
 		}
 	}
 }
