@@ -1,27 +1,19 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/store/storetest"
 )
 
@@ -46,9 +38,24 @@ func (s *service) reload(message string) map[string]any {
 }
 
 const (
-	reloaded    = "settings were reloaded"
-	notReloaded = "settings were not reloaded; the old ones stay"
+	reloaded     = "settings were reloaded"
+	notReloaded  = "settings were not reloaded; the old ones stay"
+	needsRestart = "some settings have changed that need a restart"
 )
+
+// metric is the value of a line of /metrics, labels and all.
+func (s *service) metric(name string) float64 {
+	s.t.Helper()
+	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(s.admin("/metrics").body)
+	if line == nil {
+		s.t.Fatalf("/metrics lacks %s", name)
+	}
+	value, err := strconv.ParseFloat(line[1], 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return value
+}
 
 func TestAHangupReloadsKeysAndLogLevel(t *testing.T) {
 	folder := t.TempDir()
@@ -68,7 +75,12 @@ func TestAHangupReloadsKeysAndLogLevel(t *testing.T) {
 	// The old key still opens, and the new one seals: it alone opens what comes now.
 	write(t, seal, k2+","+k1)
 	write(t, set, keySet(t, after.member(t, nil)))
+	began := time.Now().Unix()
 	s.reload(reloaded)
+	storetest.Eventually(t, func() bool { return s.metric("mfa_seal_keys") == 2 })
+	if at := int64(s.metric("mfa_keyring_loaded_timestamp_seconds")); at < began || at > time.Now().Unix() {
+		t.Errorf("the keyring was loaded at %d; want between %d and now", at, began)
+	}
 	storetest.Eventually(t, func() bool {
 		return s.post(bearer(before.token(t, goodClaims("ada", nil), nil))).status == http.StatusUnauthorized
 	})
@@ -84,190 +96,91 @@ func TestAHangupReloadsKeysAndLogLevel(t *testing.T) {
 	// A fault anywhere changes nothing, and is named without the value.
 	write(t, seal, "k3:hunter2")
 	write(t, level, "hunter2")
+	write(t, set, keySet(t, before.member(t, nil)))
 	if got := s.reload(notReloaded); got["level"] != "ERROR" ||
 		got["error"] != "settings:\n  MFA_SEAL_KEYS: key 1: want base64 of 32 bytes\n  MFA_LOG_LEVEL: must be debug, info, warn or error" {
 		t.Errorf("log record %v; want the faults by name", got)
 	}
-	if key, _ := s.generate(bearer(after.token(t, goodClaims("bob", nil), nil))); key != bob {
-		t.Error("a faulty file replaced the keyring")
+	// The set would be read by another goroutine: that it was not can only be seen for a while.
+	for range 20 {
+		if key, _ := s.generate(bearer(after.token(t, goodClaims("bob", nil), nil))); key != bob {
+			t.Fatal("a faulty file replaced the keyring")
+		}
 	}
 
-	// What cannot be reloaded is named.
+	// What cannot be reloaded is named, each time.
 	write(t, seal, k2)
-	write(t, level, "error")
+	write(t, level, "info")
 	write(t, issuer, "https://elsewhere.test")
-	if got := s.reload("some settings have changed that need a restart"); fmt.Sprint(got["settings"]) != "[MFA_JWT_ISSUER]" {
-		t.Errorf("log record %v; want MFA_JWT_ISSUER", got)
+	for range 2 {
+		if got := s.reload(needsRestart); fmt.Sprint(got["settings"]) != "[MFA_JWT_ISSUER]" {
+			t.Errorf("log record %v; want MFA_JWT_ISSUER", got)
+		}
 	}
-	// At level error, requests leave no line.
 	storetest.Eventually(t, func() bool {
-		lines := len(s.logLines("request"))
-		s.generate(bearer(after.token(t, goodClaims("bob", nil), nil)))
-		return len(s.logLines("request")) == lines
+		return s.post(bearer(before.token(t, goodClaims("bob", nil), nil))).status == http.StatusOK
+	})
+	// At level error, requests leave no line but the audit's. The level changes after its
+	// reload is in the log: a first round may come too early.
+	write(t, level, "error")
+	s.reload(reloaded)
+	storetest.Eventually(t, func() bool {
+		requests, audits := len(s.logLines("request")), len(s.logLines("audit"))
+		for range 20 {
+			s.generate(bearer(before.token(t, goodClaims("bob", nil), nil)))
+		}
+		return len(s.logLines("audit")) == audits+20 && len(s.logLines("request")) == requests
 	})
 }
 
-// newCertificate returns a certificate for 127.0.0.1 with this serial number, and its key.
-func newCertificate(t *testing.T, serial int64) (certPEM, keyPEM string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := func(kind string, content []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}))
-	}
-	return block("CERTIFICATE", der), block("PRIVATE KEY", private)
-}
-
-// serial is that of the certificate which the service shows.
-func (s *service) serial(config *tls.Config) int64 {
-	s.t.Helper()
-	connection, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "http://"), config)
-	if err != nil {
-		s.t.Error(err)
-		return 0
-	}
-	defer connection.Close()
-	state := connection.ConnectionState()
-	if state.NegotiatedProtocol != "http/1.1" {
-		s.t.Errorf("protocol %q; want http/1.1", state.NegotiatedProtocol)
-	}
-	return state.PeerCertificates[0].SerialNumber.Int64()
-}
-
-func TestTLSFilesAreReloadedWhenTheyChange(t *testing.T) {
+// A pipe that nobody writes to holds up neither the service nor its end. A setting that is
+// more than its text, here with a file of its own, differs only if its text does.
+func TestWhatTookTheFilesPlaceIsJudgedAtAHangup(t *testing.T) {
 	folder := t.TempDir()
-	// As Kubernetes mounts a secret: ..data is a link that is swapped.
-	publish := func(serial int64, spoil string) {
-		version := t.TempDir()
-		certPEM, keyPEM := newCertificate(t, serial)
-		write(t, filepath.Join(version, "cert.pem"), certPEM)
-		write(t, filepath.Join(version, "key.pem"), spoil+keyPEM[len(spoil):])
-		if err := os.Symlink(version, filepath.Join(folder, "new")); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(filepath.Join(folder, "new"), filepath.Join(folder, "data")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	publish(1, "")
-	s := startService(t, testEnviron(storetest.StartRedis(t), "MFA_TLS_CERT="+folder+"/data/cert.pem", "MFA_TLS_KEY="+folder+"/data/key.pem"))
-	insecure := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}}
-	if got := s.serial(insecure); got != 1 {
-		t.Errorf("serial %d; want 1", got)
-	}
-	if _, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "http://"), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
-		t.Error("TLS 1.1 is spoken")
-	}
-	transport := &http.Transport{TLSClientConfig: insecure}
-	s.client.Transport = newContract(t, spec(t), transport)
-	t.Cleanup(transport.CloseIdleConnections)
-	plain := s.url
-	s.url = strings.Replace(s.url, "http:", "https:", 1)
-	s.generate(asUser(t, "ada"))
-	s.url = plain
-
-	publish(2, "")
-	storetest.Eventually(t, func() bool { return s.serial(insecure) == 2 })
-	publish(3, "spoilt")
-	const fault = "TLS files were not reloaded; the last good ones stay"
-	storetest.Eventually(t, func() bool { return len(s.logLines(fault)) == 1 })
-	if got := s.logLines(fault)[0]; got["level"] != "ERROR" || !strings.HasPrefix(got["error"].(string), "settings:\n  MFA_TLS_CERT and MFA_TLS_KEY: tls: ") {
-		t.Errorf("log record %v; want an ERROR that names the settings", got)
-	}
-	if got := s.serial(insecure); got != 2 {
-		t.Errorf("serial %d after a faulty file; want 2", got)
-	}
-	publish(4, "")
-	storetest.Eventually(t, func() bool { return s.serial(insecure) == 4 })
-}
-
-func TestFaultyTLSSettings(t *testing.T) {
-	folder := t.TempDir()
+	redis, seal, cert, key := filepath.Join(folder, "redis"), filepath.Join(folder, "seal"), filepath.Join(folder, "cert"), filepath.Join(folder, "key")
+	sealKey := storetest.NewSealKey("k1")
 	certPEM, keyPEM := newCertificate(t, 1)
-	_, otherPEM := newCertificate(t, 2)
-	cert, other := filepath.Join(folder, "cert"), filepath.Join(folder, "other")
 	write(t, cert, certPEM)
-	write(t, other, otherPEM)
-	for _, c := range []struct {
-		cert, key, want string
-	}{
-		{cert, "", "MFA_TLS_KEY: is required with MFA_TLS_CERT"},
-		{"", other, "MFA_TLS_CERT: is required with MFA_TLS_KEY"},
-		{cert, other, "MFA_TLS_CERT and MFA_TLS_KEY: tls: private key does not match public key"},
-		{"/no/such", "/no/such", "MFA_TLS_CERT: no such file or directory\n  MFA_TLS_KEY: no such file or directory"},
-		{cert, keyPEM, "MFA_TLS_KEY: must be the path of a PEM file, not what is in it"},
-	} {
-		s := &service{t: t, environ: []string{"MFA_TLS_CERT=" + c.cert, "MFA_TLS_KEY=" + c.key}}
-		if _, stderr, status := s.command("serve", "--dev"); status != exitUsage || stderr != "mfa: settings:\n  "+c.want+"\n" {
-			t.Errorf("status %d, %s; want %s", status, stderr, c.want)
-		}
-	}
-}
-
-func TestSystemdIsToldTheState(t *testing.T) {
-	for name, address := range map[string]string{"path": filepath.Join(t.TempDir(), "s"), "abstract": "@mfa-test-" + auth.NewAPIKey()} {
-		t.Run(name, func(t *testing.T) {
-			socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
-			if err != nil {
+	url := "rediss://127.0.0.1:1?tls_ca_file=" + cert
+	write(t, redis, url)
+	sound := func() { write(t, seal, sealKey); write(t, key, keyPEM) }
+	sound()
+	s := startProcess(t, testEnviron(nil, "MFA_REDIS_URL_FILE="+redis, "MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+seal, "MFA_TLS_CERT="+cert, "MFA_TLS_KEY="+key))
+	pipes := func() {
+		for _, path := range []string{seal, key} {
+			if err := errors.Join(syscall.Mkfifo(path+".new", 0o600), os.Rename(path+".new", path)); err != nil {
 				t.Fatal(err)
 			}
-			defer socket.Close()
-			next := func(want string) {
-				t.Helper()
-				buffer := make([]byte, 1000)
-				_ = socket.SetReadDeadline(time.Now().Add(10 * time.Second))
-				n, err := socket.Read(buffer)
-				if got := string(buffer[:n]); err != nil || !regexp.MustCompile("^"+want+"$").MatchString(got) {
-					t.Errorf("%q, %v; want %s", got, err, want)
-				}
-			}
-			s := startProcess(t, append(testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1"), "NOTIFY_SOCKET="+address))
-			next("READY=1")
-			s.signal(syscall.SIGHUP)
-			next(`RELOADING=1\nMONOTONIC_USEC=[1-9]\d{5,}`)
-			next("READY=1")
-			s.signal(syscall.SIGTERM)
-			next("STOPPING=1")
-			if status := s.wait(); status != 0 {
-				t.Errorf("exit status %d; want 0", status)
-			}
-		})
+		}
+		const want = "settings:\n  MFA_SEAL_KEYS_FILE: is empty\n  MFA_TLS_CERT and MFA_TLS_KEY: tls: failed to find any PEM data in key input"
+		if got := s.reload(notReloaded); got["error"] != want {
+			t.Errorf("log record %v; want %s", got, want)
+		}
+	}
+	pipes()
+	sound()
+	s.reload(reloaded)
+	if got := s.logLines(needsRestart); len(got) != 0 {
+		t.Errorf("log records %v; want none", got)
+	}
+	write(t, redis, url+"&pool_size=7")
+	if got := s.reload(needsRestart); fmt.Sprint(got["settings"]) != "[MFA_REDIS_URL]" {
+		t.Errorf("log record %v; want MFA_REDIS_URL", got)
+	}
+	pipes()
+	if status := s.stop(); status != 0 {
+		t.Errorf("exit status %d; want 0", status)
 	}
 }
 
-func TestHealthCheckAsksTheAdminListener(t *testing.T) {
-	s := startService(t, testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1"))
-	_, port, err := net.SplitHostPort(s.logLines("listening")[0]["admin_address"].(string))
-	if err != nil {
-		t.Fatal(err)
+// serve --dev belongs to a terminal, and ends with it.
+func TestAHangupEndsDev(t *testing.T) {
+	s := startProcess(t, testEnviron(nil), "--dev")
+	s.status = -1 // ended by a signal
+	defer time.AfterFunc(10*time.Second, func() { s.stop() }).Stop()
+	s.signal(syscall.SIGHUP)
+	if status := s.wait(); status != -1 {
+		t.Errorf("exit status %d; want -1", status)
 	}
-	for _, c := range []struct {
-		address string
-		args    []string
-		status  int
-		stderr  string
-	}{
-		{"127.0.0.1:" + port, nil, 0, ""},
-		{":" + port, nil, 0, ""},
-		{"0.0.0.0:" + port, nil, 0, ""},
-		{"[::]:" + port, nil, 0, ""},
-		{":" + port, []string{"--ready"}, exitFault, "mfa: http://127.0.0.1:" + port + "/readyz answers 503 Service Unavailable\n"},
-		{"127.0.0.1:1", nil, exitFault, "mfa: dial tcp 127.0.0.1:1: connect: connection refused\n"},
-	} {
-		check := &service{t: t, environ: []string{"MFA_ADMIN_LISTEN=" + c.address}}
-		if stdout, stderr, status := check.command(append([]string{"healthcheck"}, c.args...)...); status != c.status || stdout != "" || stderr != c.stderr {
-			t.Errorf("healthcheck %q of %s: status %d, %q; want %d, %q", c.args, c.address, status, stderr, c.status, c.stderr)
-		}
-	}
+	s.log = &output{} // its last line says how it ended, and is not JSON
 }

@@ -38,7 +38,12 @@ func TestTheEndComesStepByStep(t *testing.T) {
 	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusOK })
 	s.signal(syscall.SIGTERM)
 	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusServiceUnavailable })
-	// Readiness is gone, and requests are still taken.
+	// Readiness is gone; it is live, and requests are still taken.
+	for _, path := range []string{"/livez", "/metrics"} {
+		if got := s.admin(path); got.status != http.StatusOK {
+			t.Errorf("%s = %d while stopping; want 200", path, got.status)
+		}
+	}
 	if got := s.post(asUser(t, "ada")); got.status != http.StatusOK || !got.closes {
 		t.Errorf("%d, closes %t; want 200 and the connection closed", got.status, got.closes)
 	}
@@ -74,6 +79,43 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 		}
 	}
 	t.Error("it has not ended after a second signal")
+}
+
+// The service has failed: nobody is there whom the drain would serve.
+func TestAFailureEndsTheDrain(t *testing.T) {
+	ctx, fail := context.WithCancel(t.Context())
+	stop, ended, log := make(chan struct{}), make(chan struct{}), &service{log: &output{}}
+	close(stop)
+	go func() {
+		(&process{}).drain(ctx, stop, 5*time.Minute, newLogger(log.log, slog.LevelInfo, "json"))
+		close(ended)
+	}()
+	storetest.Eventually(t, func() bool { return len(log.logLines("stopping")) == 1 })
+	fail()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
+// The setting's least value is more than a request can take.
+func TestTheStopTimeoutIsTheSettings(t *testing.T) {
+	environ := testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1")
+	s := startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
+		loaded, err := loadSettings(environ, nil, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		loaded.StopTimeout = stopTimeout(time.Millisecond)
+		err = (&process{environ: environ, stdout: stdout, stderr: stderr, now: time.Now}).serve(ctx, loaded, nil, false)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("serve = %v; want context.DeadlineExceeded", err)
+		}
+		return 0
+	})
+	s.awaitBody(asUser(t, "ada"))
+	s.stop()
 }
 
 func TestTheEndDoesNotAwaitARequestForEver(t *testing.T) {
