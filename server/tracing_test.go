@@ -38,7 +38,7 @@ func TestTracesFollowTheGatewaysAndHoldNoSecret(t *testing.T) {
 	s := startProcess(t, testEnviron(storetest.StartRedis(t), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL))
 	const account, trace, parent = "account-7f3a", "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	key, token, stranger := s.newAPIKey(account), newToken(t, goodClaims(account, nil)), auth.NewAPIKey()
-	from := http.Header{"Traceparent": {"00-" + trace + "-" + parent + "-01"}, "Baggage": {"user=" + account}}
+	from := http.Header{"Traceparent": {"00-" + trace + "-" + parent + "-01"}, "Tracestate": {"user=ada@example.com"}, "Baggage": {"user=" + account}}
 	totp, _ := s.generate(join(withKey(key), from))
 	s.post(join(bearer(token), from))
 	s.post(withKey(stranger))
