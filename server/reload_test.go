@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -175,6 +176,10 @@ func TestWhatTookTheFilesPlaceIsJudgedAtAHangup(t *testing.T) {
 
 // serve --dev belongs to a terminal, and ends with it.
 func TestAHangupEndsDev(t *testing.T) {
+	// Under nohup the signal is ignored, by children as well unless it is caught here.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	s := startProcess(t, testEnviron(nil), "--dev")
 	s.status = -1 // ended by a signal
 	defer time.AfterFunc(10*time.Second, func() { s.stop() }).Stop()

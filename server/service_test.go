@@ -282,8 +282,9 @@ func (s *service) generate(fields http.Header) (key client.TOTPKey, expiresIn in
 // is to refuse its settings, and does not, ends after 10 s.
 func (s *service) command(args ...string) (stdout, stderr string, status int) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
+	defer time.AfterFunc(10*time.Second, cancel).Stop()
 	var out, errs bytes.Buffer
 	status = run(ctx, args, s.environ, &out, &errs)
 	return out.String(), errs.String(), status
