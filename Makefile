@@ -48,8 +48,8 @@ growth: ## Measure it with more replicas, more pending keys and after more reque
 	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestGrowth$$/($(SCENARIO))' -timeout=2h ./server/bench -rounds=$(ROUNDS)
 
 .PHONY: interop
-interop: ## Test with programs of others: authenticators, clients, nginx, systemd; installs them.
-	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli nginx systemd-analyze) \
+interop: ## Test with programs of others: authenticators, clients, nginx, Prometheus, systemd; installs them.
+	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli nginx prometheus systemd-analyze) \
 		go test -tags=interop -count=1 -run=^TestInterop -timeout=5m ./server
 
 .PHONY: generate

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -209,4 +210,26 @@ func printed(t *testing.T, program *exec.Cmd, input string) string {
 		t.Fatalf("%s: %v\n%s%s", program, err, &stdout, &stderr)
 	}
 	return stdout.String()
+}
+
+// background runs a program until the test ends, and returns what it prints.
+func background(t *testing.T, name string, args ...string) *output {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	program, log := exec.CommandContext(ctx, name, args...), &output{}
+	program.Stdout, program.Stderr = log, log
+	program.Cancel = func() error { return program.Process.Signal(os.Interrupt) }
+	program.WaitDelay = 10 * time.Second
+	if err := program.Start(); err != nil {
+		cancel()
+		t.Fatalf("%v: run the tests with `make interop`, which installs it", err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = program.Wait() // ended by a signal
+		if t.Failed() {
+			t.Log(log)
+		}
+	})
+	return log
 }

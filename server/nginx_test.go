@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -39,10 +37,6 @@ func nginxConfig(t *testing.T) string {
 // client whose address is not the gateway's.
 func startNginx(t *testing.T, files storetest.TLSFiles, upstreams [2]string) *service {
 	t.Helper()
-	program, err := exec.LookPath("nginx")
-	if err != nil {
-		t.Fatal("nginx is missing: apt-get install nginx")
-	}
 	address := fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
 	config := nginxConfig(t)
 	for from, to := range map[string]string{
@@ -68,29 +62,14 @@ func startNginx(t *testing.T, files storetest.TLSFiles, upstreams [2]string) *se
 	if err := os.WriteFile(path, []byte(around+config+"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := &output{}
-	ctx, cancel := context.WithCancel(context.Background())
-	nginx := exec.CommandContext(ctx, program, "-p", dir, "-c", path, "-e", "stderr")
-	nginx.Stderr = log
-	nginx.Cancel = func() error { return nginx.Process.Signal(os.Interrupt) }
-	nginx.WaitDelay = 10 * time.Second
-	if err := nginx.Start(); err != nil {
-		t.Fatal(err)
-	}
+	log := background(t, "nginx", "-p", dir, "-c", path, "-e", "stderr")
 	authority := x509.NewCertPool()
 	authority.AppendCertsFromPEM([]byte(readFile(t, files.CA)))
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: authority},
 		DialContext:     (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}).DialContext,
 	}
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		cancel()
-		_ = nginx.Wait() // ended by a signal
-		if t.Failed() {
-			t.Log(log)
-		}
-	})
+	t.Cleanup(transport.CloseIdleConnections)
 	storetest.Eventually(t, func() bool {
 		connection, err := net.Dial("tcp", address)
 		if err == nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // write puts text at path as a whole, as Kubernetes and careful scripts do.
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
