@@ -32,8 +32,13 @@ func wantsTraces(values map[string]string) bool {
 	return values["OTEL_TRACES_EXPORTER"]+values["OTEL_EXPORTER_OTLP_ENDPOINT"]+values["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] != ""
 }
 
-// judgeOTel reports the variables whose value the SDK would ignore.
-func judgeOTel(values map[string]string) faults {
+// judgeOTel reports the variables whose value the SDK would ignore, and print: the
+// headers' secrets too.
+func judgeOTel(environ []string) faults {
+	values := otelVariables(environ)
+	if !wantsTraces(values) {
+		return nil
+	}
 	var wrong faults
 	for name, value := range values {
 		// Of the exporter's, each is also there for traces alone.
@@ -75,7 +80,9 @@ func judgeOTelValue(name, value string) error {
 			return errors.New("must be an http or https URL")
 		}
 	case "OTEL_EXPORTER_OTLP_HEADERS":
-		return judgeHeaders(value)
+		return judgePairs(value, headerName)
+	case "OTEL_RESOURCE_ATTRIBUTES":
+		return judgePairs(value, anyName)
 	case "OTEL_EXPORTER_OTLP_CERTIFICATE":
 		return judgeCertificates(value)
 	case "OTEL_EXPORTER_OTLP_TIMEOUT",
@@ -94,20 +101,22 @@ func oneOf(value string, known ...string) error {
 	return nil
 }
 
-// judgeHeaders wants what the SDK wants, so that none is printed or left out.
-func judgeHeaders(value string) error {
+// judgePairs wants what the SDK wants, so that none is printed or left out.
+func judgePairs(value string, wellFormed *regexp.Regexp) error {
 	for pair := range strings.SplitSeq(value, ",") {
 		name, content, ok := strings.Cut(pair, "=")
 		_, err := url.PathUnescape(content)
-		if !ok || err != nil || !headerName.MatchString(strings.TrimSpace(name)) {
+		if !ok || err != nil || !wellFormed.MatchString(strings.TrimSpace(name)) {
 			return errors.New("must be name=value pairs, comma separated, percent-encoded")
 		}
 	}
 	return nil
 }
 
-// headerName is a token of RFC 9110 section 5.6.2.
-var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+var (
+	headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // a token of RFC 9110 section 5.6.2
+	anyName    = regexp.MustCompile(".")
+)
 
 func judgeCertificates(path string) error {
 	text, err := os.ReadFile(path)

@@ -47,7 +47,7 @@ func (p *process) serveCommand() *cobra.Command {
 		load := func() (settings, error) {
 			s, err := loadSettings(p.environ, cmd.Flags(), extra)
 			wrong, _ := errors.AsType[faults](err)
-			if wrong = wrong.and(s.checkServe(dev)); len(wrong) > 0 {
+			if wrong = wrong.and(s.checkServe(dev)).and(judgeOTel(p.environ)); len(wrong) > 0 {
 				return settings{}, wrong
 			}
 			return s, nil

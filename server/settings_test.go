@@ -30,6 +30,9 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 		"MFA_REDIS_ADDR=" + hidden,
 		"MFA_SEAL_KEYS_FILE=/dev/null",
 		"MFA_DRAIN=",
+		"MFA_JWT_JWKS=set.json", // without MFA_JWT_AUDIENCE
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + hidden,
+		"OTEL_EXPORTER_OTLP_HEADERS=authorization=%zz" + hidden,
 		"OTHER_VARIABLE=x",
 		"MFA_SERVICE_HOST=10.0.0.1", // Kubernetes, for a Service called mfa
 		"MFA_PORT_8080_TCP_ADDR=10.0.0.1",
@@ -57,6 +60,9 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
   MFA_TRUSTED_PROXIES: must be networks, comma separated, such as 10.1.0.0/16,192.0.2.7/32,fd00::/8
   MFA_LOG_LEVEL: must be debug, info, warn or error
   MFA_LOG_FORMAT: must be json or text
+  MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET or MFA_JWT_JWKS
+  OTEL_EXPORTER_OTLP_ENDPOINT: must be an http or https URL
+  OTEL_EXPORTER_OTLP_HEADERS: must be name=value pairs, comma separated, percent-encoded
 `
 	if status != exitUsage || stdout != "" || stderr != want {
 		t.Errorf("status %d\n%s; want %d\n%s", status, stdout+stderr, exitUsage, want)

@@ -17,23 +17,18 @@ import (
 const flushTime = 3 * time.Second
 
 // startTracing returns what makes spans, and what sends the last of them: nil, unless the
-// standard OTEL_ variables of environ ask for traces. The SDK reads these variables
-// by itself, from the environment of the whole process; here they are judged before,
-// because what the SDK cannot read it ignores, and prints: the headers' secrets too.
+// standard OTEL_ variables of environ, which judgeOTel has found no fault with, ask for
+// traces. The SDK reads them by itself, from the environment of the whole process.
 func startTracing(ctx context.Context, environ []string, log *slog.Logger) (trace.Tracer, func(), error) {
-	values := otelVariables(environ)
-	if !wantsTraces(values) {
+	if !wantsTraces(otelVariables(environ)) {
 		return nil, func() {}, nil
-	}
-	if wrong := judgeOTel(values); len(wrong) > 0 {
-		return nil, nil, wrong
 	}
 	// The environment comes last and wins. No other detectors: the command line and the
 	// host's names are nobody's business.
 	of, err := resource.New(ctx, resource.WithAttributes(
 		attribute.String("service.name", "mfa"), attribute.String("service.version", version())), resource.WithFromEnv())
 	if err != nil {
-		return nil, nil, faults{"OTEL_RESOURCE_ATTRIBUTES: must be name=value pairs, comma separated, percent-encoded"}
+		return nil, nil, fmt.Errorf("start traces: %w", err)
 	}
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
