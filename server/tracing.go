@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -55,7 +56,9 @@ type loggedExporter struct {
 // ExportSpans implements sdktrace.SpanExporter.
 func (e loggedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
-		e.log.WarnContext(ctx, "traces were not exported", "error", err.Error(), "spans", len(spans))
+		// What the receiver wrote may repeat a header that it was sent, and that is a secret.
+		ours, _, _ := strings.Cut(err.Error(), "body: ")
+		e.log.WarnContext(ctx, "traces were not exported", "error", ours, "spans", len(spans))
 	}
 	return nil
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -98,6 +101,70 @@ func TestAFaultyTraceSettingIsNamed(t *testing.T) {
 		_, stderr, status := s.command("serve")
 		if status != exitUsage || !strings.Contains(stderr, name) || strings.Contains(stderr, value) {
 			t.Errorf("%s: status %d, %s; want its name and not its value", name, status, stderr)
+		}
+	}
+}
+
+func TestAReceiverThatFailsCostsAWarningAndNoRequest(t *testing.T) {
+	const secret = "hunter2"
+	for name, c := range map[string]struct {
+		receive http.HandlerFunc
+		message string // of the warning
+		error   string // and where its error ends
+		least   time.Duration
+	}{
+		// It repeats the header, as one that is meant for debugging may.
+		"400":   {repeat(http.StatusBadRequest), "traces were not exported", "/v1/traces: 400 Bad Request (", 0},
+		"500":   {repeat(http.StatusInternalServerError), "traces were not exported", "/v1/traces: 500 Internal Server Error (", 0},
+		"hangs": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "the last traces were not exported", "deadline exceeded", flushTime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // only then the end of the connection is noticed
+				c.receive(w, r)
+			}))
+			t.Cleanup(receiver.Close)
+			s := startProcess(t, testEnviron(storetest.StartRedis(t), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL,
+				"OTEL_EXPORTER_OTLP_HEADERS=authorization="+secret, "OTEL_BSP_SCHEDULE_DELAY=1"))
+			s.generate(asUser(t, "ada"))
+			if c.least == 0 {
+				storetest.Eventually(t, func() bool { return len(s.logLines(c.message)) > 0 })
+			}
+			s.generate(asUser(t, "ada"))
+			start := time.Now()
+			status, took := s.stop(), time.Since(start)
+			if status != 0 || took < c.least || took > c.least+2*time.Second {
+				t.Errorf("status %d after %v; want 0 after %v", status, took, c.least)
+			}
+			lines := s.logLines(c.message)
+			if len(lines) == 0 || lines[0]["level"] != "WARN" || !strings.HasSuffix(lines[0]["error"].(string), c.error) {
+				t.Errorf("log %v; want a warning that ends with %s", lines, c.error)
+			}
+			if strings.Contains(s.log.String(), secret) {
+				t.Errorf("the log has what the receiver was sent:\n%s", s.log)
+			}
+		})
+	}
+}
+
+// repeat answers with the credential that came.
+func repeat(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(code)
+		fmt.Fprint(w, r.Header.Get("Authorization"))
+	}
+}
+
+func TestTracesThatAreSwitchedOffGoNowhere(t *testing.T) {
+	for off, want := range map[string]bool{"OTEL_SDK_DISABLED=true": false, "OTEL_TRACES_EXPORTER=none": false, "OTEL_TRACES_EXPORTER=otlp": true} {
+		var called atomic.Bool
+		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Store(true) }))
+		s := startProcess(t, testEnviron(storetest.StartRedis(t), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL, off))
+		s.generate(asUser(t, "ada"))
+		s.stop() // and the last traces are sent
+		receiver.Close()
+		if called.Load() != want {
+			t.Errorf("%s: the receiver was called: %t; want %t", off, called.Load(), want)
 		}
 	}
 }
