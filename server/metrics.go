@@ -104,8 +104,8 @@ func (m *metrics) showPool(redis *store.Redis) {
 	const name, help = "mfa_redis_pool_connections", "Connections to Redis, open now."
 	m.gauge(name, help, prometheus.Labels{"state": "idle"}, func() float64 { return float64(redis.Pool().Idle) })
 	m.gauge(name, help, prometheus.Labels{"state": "in_use"}, func() float64 { return float64(redis.Pool().InUse) })
-	m.count("mfa_redis_pool_timeouts_total", "Waits for a free connection that were in vain.",
-		func() float64 { return float64(redis.Pool().Timeouts) })
+	m.count("mfa_redis_pool_waits_total", "Waits for a free connection: the pool is too small, or Redis too slow.",
+		func() float64 { return float64(redis.Pool().Waits) })
 }
 
 func (m *metrics) gauge(name, help string, labels prometheus.Labels, value func() float64) {

@@ -2,8 +2,13 @@ package main
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/store/storetest"
@@ -40,7 +45,7 @@ func TestTheMetricsCountWhatHappened(t *testing.T) {
 		`mfa_store_duration_seconds_count{method="get",outcome="not_found"} 1`,
 		`mfa_store_duration_seconds_count{method="put_if_absent",outcome="ok"} 2`,
 		`mfa_store_duration_seconds_count{method="put_if_absent",outcome="unavailable"} 1`,
-		`mfa_redis_pool_timeouts_total 0`,
+		`mfa_redis_pool_waits_total 0`,
 		`mfa_seal_keys 1`,
 	} {
 		if !strings.Contains(got.body, line+"\n") {
@@ -58,4 +63,55 @@ func TestTheMetricsCountWhatHappened(t *testing.T) {
 	if t.Failed() {
 		t.Log(got.body)
 	}
+}
+
+// metric returns the value of one series, or -1.
+func (s *service) metric(series string) float64 {
+	s.t.Helper()
+	for line := range strings.Lines(s.admin("/metrics").body) {
+		if text, ok := strings.CutPrefix(line, series+" "); ok {
+			value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return value
+		}
+	}
+	return -1
+}
+
+func TestTheMetricsTellWhenTheKeySetWasRead(t *testing.T) {
+	const loaded = "mfa_jwk_set_loaded_timestamp_seconds"
+	issuer := newIssuer(t, status(http.StatusInternalServerError))
+	s := startService(t, testEnviron(storetest.StartRedis(t), "MFA_JWT_JWKS="+issuer.URL, "MFA_JWT_JWKS_REFRESH=1s"))
+	storetest.Eventually(t, func() bool { return issuer.calls.Load() > 0 })
+	if got := s.metric(loaded); got != 0 {
+		t.Errorf("%s %v before the set was read; want 0", loaded, got)
+	}
+	before := time.Now().Unix()
+	issuer.publish(set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t, nil))))
+	storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == http.StatusOK })
+	if got := s.metric(loaded); got < float64(before) || got > float64(time.Now().Unix()) {
+		t.Errorf("%s %v; want the present time, %d", loaded, got, before)
+	}
+}
+
+func TestTheMetricsShowAPoolThatIsExhausted(t *testing.T) {
+	const inUse, waits = `mfa_redis_pool_connections{state="in_use"}`, "mfa_redis_pool_waits_total"
+	redis := storetest.StartRedis(t)
+	proxy := storetest.StartProxy(t, redis.Addr)
+	s := startService(t, testEnviron(redis, "MFA_REDIS_URL="+proxy.URL+"?pool_size=1"))
+	s.generate(asUser(t, "ada"))
+	storetest.Eventually(t, func() bool { return s.metric(inUse) == 0 })
+	proxy.Do(storetest.Fault{Command: "set", Action: storetest.Delay(func() time.Duration { return 50 * time.Millisecond })})
+	before, used := s.metric(waits), false
+	storetest.Eventually(t, func() bool {
+		var calls sync.WaitGroup
+		for range 2 {
+			calls.Go(func() { s.post(asUser(t, "ada")) })
+		}
+		used = used || s.metric(inUse) == 1
+		calls.Wait()
+		return used && s.metric(inUse) == 0 && s.metric(waits) > before
+	})
 }

@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -43,20 +41,6 @@ const (
 	notReloaded  = "settings were not reloaded; the old ones stay"
 	needsRestart = "some settings have changed that need a restart"
 )
-
-// metric is the value of a line of /metrics, labels and all.
-func (s *service) metric(name string) float64 {
-	s.t.Helper()
-	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(s.admin("/metrics").body)
-	if line == nil {
-		s.t.Fatalf("/metrics lacks %s", name)
-	}
-	value, err := strconv.ParseFloat(line[1], 64)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return value
-}
 
 func TestAHangupReloadsKeysAndLogLevel(t *testing.T) {
 	folder := t.TempDir()

@@ -227,13 +227,13 @@ func (r *Redis) Ready(ctx context.Context) error {
 // Pool is the state of a client's connections, to all servers together.
 type Pool struct {
 	Idle, InUse int
-	Timeouts    uint32 // waits for a free connection that were in vain, ever
+	Waits       uint32 // for a free connection, that ended with one, ever
 }
 
 // Pool returns the present state.
 func (r *Redis) Pool() Pool {
 	s := r.client.PoolStats()
-	return Pool{Idle: int(s.IdleConns), InUse: int(s.TotalConns) - int(s.IdleConns), Timeouts: s.Timeouts}
+	return Pool{Idle: int(s.IdleConns), InUse: int(s.TotalConns) - int(s.IdleConns), Waits: s.WaitCount}
 }
 
 // Close implements Backend.
