@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -48,6 +52,32 @@ func TestTheAuditSaysWhoWasGivenAKey(t *testing.T) {
 	s.post(nil) // a refusal is no event
 	if diff := cmp.Diff(want, s.auditLines()); diff != "" {
 		t.Errorf("audit (-want +got):\n%s", diff)
+	}
+}
+
+// At level error the log has no other line, that of the address where it listens neither.
+func TestTheAuditIsWrittenWhateverTheLogSettings(t *testing.T) {
+	for _, format := range []string{"json", "text"} {
+		address := fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
+		s := &service{t: t, url: "http://" + address, log: &output{}, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+		environ := testEnviron(storetest.StartRedis(t), "MFA_LISTEN="+address, "MFA_LOG_LEVEL=error", "MFA_LOG_FORMAT="+format)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan int, 1)
+		go func() { ended <- run(ctx, []string{"serve"}, environ, io.Discard, s.log) }()
+		storetest.Eventually(t, func() bool {
+			connection, err := net.Dial("tcp", address)
+			if err == nil {
+				connection.Close()
+			}
+			return err == nil
+		})
+		s.generate(asUser(t, "ada"))
+		cancel()
+		status := <-ended
+		lines := s.logLines("audit")
+		if status != 0 || len(lines) != 1 || lines[0]["outcome"] != "created" || strings.Count(s.log.String(), "\n") != 1 {
+			t.Errorf("%s: status %d, log %s; want 0 and one line, the audit's, in JSON", format, status, s.log)
+		}
 	}
 }
 
