@@ -157,3 +157,16 @@ func TestTheOverloadIsCounted(t *testing.T) {
 	})
 	redis.Continue(t)
 }
+
+// The answer has no length and ends with the connection. A reset in place of that end
+// would cast doubt on it, or take it away.
+func TestTheAnswerToAnOversizedHeaderHasAnEnd(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t)))
+	connection, answer := s.dial()
+	if _, err := fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: h\r\nX-Long: %s\r\n\r\n", generatePath, strings.Repeat("x", 64<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(answer); err != nil || !bytes.HasPrefix(text, []byte("HTTP/1.1 431 ")) {
+		t.Errorf("%q, %v; want 431 and the end", text, err)
+	}
+}
