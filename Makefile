@@ -47,6 +47,10 @@ bench: ## Measure the service against the thirty lines it replaces; SCENARIO= an
 growth: ## Measure it with more replicas, more pending keys and after more requests; likewise.
 	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestGrowth$$/($(SCENARIO))' -timeout=2h ./server/bench -rounds=$(ROUNDS)
 
+.PHONY: overload
+overload: ## Measure what good callers notice of those who mean no good, and of too many; likewise.
+	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestOverload$$/($(SCENARIO))' -timeout=1h ./server/bench
+
 .PHONY: interop
 interop: ## Test with programs of others: authenticators, clients, nginx, Prometheus, systemd; installs them.
 	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli nginx prometheus systemd-analyze) \

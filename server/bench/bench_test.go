@@ -65,8 +65,13 @@ func (s scenario) run(t *testing.T, programs programs, redis *storetest.RedisSer
 
 // environOn are the settings of both programs, but for their keys.
 func environOn(redisURL string) []string {
+	return append(defaultsOn(redisURL), "MFA_MAX_IN_FLIGHT=1024")
+}
+
+// defaultsOn are those that leave the limits as they are without any setting.
+func defaultsOn(redisURL string) []string {
 	return []string{
-		"MFA_REDIS_URL=" + redisURL, "MFA_SEAL_KEYS=" + sealKey, "MFA_MAX_IN_FLIGHT=1024",
+		"MFA_REDIS_URL=" + redisURL, "MFA_SEAL_KEYS=" + sealKey,
 		"MFA_JWT_ISSUER=" + tokenIssuer, "MFA_JWT_AUDIENCE=" + tokenAudience,
 		"JWT_ISSUER=" + tokenIssuer, "JWT_AUDIENCE=" + tokenAudience,
 	}

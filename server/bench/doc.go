@@ -1,6 +1,6 @@
 // Package bench measures the service against what a team would write that does not use
-// it: the thirty lines of package rival. Its tests are the programs `make bench` and
-// `make growth`; they run on Linux.
+// it: the thirty lines of package rival. Its tests are the programs `make bench`,
+// `make growth` and `make overload`; they run on Linux.
 //
 // # What is compared
 //
@@ -25,6 +25,16 @@
 // CPU and of allocations hold elsewhere too. Requests per second and latencies are those of
 // this machine, which the generator and Redis share with the server. A spread that includes
 // 1 shows no difference.
+//
+// # Abuse and overload
+//
+// `make overload` runs mfa with the limits that it has without any setting. Eight good
+// callers make 200 calls a second, in quiet, while others abuse the service, and in quiet
+// again: the ratio of the two quiets shows how much of the other ratios is the machine.
+// The abusers are a process of their own with a lower priority. Then comes a closed
+// loop at capacity and twice as much in an open one; the generator takes its share of the
+// processors, so that the service has less than it would. Only wide margins fail: read
+// the ratios, on a machine that does nothing else.
 //
 //	make bench                       all scenarios, five rounds
 //	make bench SCENARIO=API ROUNDS=3 those whose name matches, three rounds

@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -25,6 +27,7 @@ const loadTime = 30 * time.Minute
 type connection struct {
 	net.Conn
 	answers *bufio.Reader
+	body    []byte // of the last answer
 }
 
 // dial opens n connections, spread evenly over the servers.
@@ -40,7 +43,7 @@ func dial(t testing.TB, servers []*process, n int) []*connection {
 		if err := conn.SetDeadline(time.Now().Add(loadTime)); err != nil {
 			t.Fatal(err)
 		}
-		connections[i] = &connection{conn, bufio.NewReader(conn)}
+		connections[i] = &connection{Conn: conn, answers: bufio.NewReader(conn)}
 	}
 	return connections
 }
@@ -53,7 +56,6 @@ var errWrongAnswer = errors.New("wrong answer")
 func load(t testing.TB, connections []*connection, requests [][]byte, first, n, status int) (latencies []time.Duration, took time.Duration) {
 	t.Helper()
 	latencies = make([]time.Duration, n)
-	statusLine := fmt.Appendf(nil, "HTTP/1.1 %d ", status)
 	var taken, wrong atomic.Int64
 	var running errgroup.Group
 	begin := time.Now()
@@ -61,7 +63,7 @@ func load(t testing.TB, connections []*connection, requests [][]byte, first, n, 
 		running.Go(func() (fault error) {
 			for i := int(taken.Add(1)) - 1; i < n; i = int(taken.Add(1)) - 1 {
 				sent := time.Now()
-				err := c.call(requests[(first+i)%len(requests)], statusLine)
+				err := c.call(requests[(first+i)%len(requests)], status)
 				latencies[i] = time.Since(sent)
 				switch {
 				case errors.Is(err, errWrongAnswer):
@@ -87,38 +89,48 @@ func load(t testing.TB, connections []*connection, requests [][]byte, first, n, 
 
 // call sends a request and demands an answer with this status, and with a secret if it is
 // a 200.
-func (c *connection) call(request, statusLine []byte) error {
-	if _, err := c.Write(request); err != nil {
-		return err
+func (c *connection) call(request []byte, status int) error {
+	got, err := c.roundTrip(request)
+	if err == nil && (got.status != status || status == 200 && !got.secret()) {
+		err = fmt.Errorf("%w: %d %q", errWrongAnswer, got.status, got.body)
 	}
-	var wrong string
+	return err
+}
+
+// answer is what matters of one.
+type answer struct {
+	status     int
+	retryAfter bool
+	body       []byte // until the connection's next call
+}
+
+func (a answer) secret() bool { return bytes.Contains(a.body, []byte(`"secret":"`)) }
+
+// roundTrip sends a request and reads the answer.
+func (c *connection) roundTrip(request []byte) (got answer, err error) {
+	if _, err := c.Write(request); err != nil {
+		return answer{}, err
+	}
 	line, err := c.answers.ReadSlice('\n')
-	if !bytes.HasPrefix(line, statusLine) {
-		wrong = string(line)
+	if len(line) > len("HTTP/1.1 200") {
+		got.status, _ = strconv.Atoi(string(line[len("HTTP/1.1 "):len("HTTP/1.1 200")])) // 0 is no status
 	}
 	length := -1
-	for err == nil {
+	for err == nil && len(line) > len("\r\n") {
 		line, err = c.answers.ReadSlice('\n')
 		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
 			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
 		}
-		if len(line) == len("\r\n") {
-			break
-		}
+		got.retryAfter = got.retryAfter || bytes.HasPrefix(line, []byte("Retry-After: "))
 	}
 	if err == nil && length < 0 {
-		err = fmt.Errorf("an answer without Content-Length: %q", wrong)
+		err = fmt.Errorf("an answer with status %d and without Content-Length", got.status)
 	}
 	if err != nil {
-		return err
+		return answer{}, err
 	}
-	body, err := c.answers.Peek(length)
-	if err != nil {
-		return err
-	}
-	if wrong != "" || bytes.HasPrefix(statusLine, []byte("HTTP/1.1 200")) && !bytes.Contains(body, []byte(`"secret":"`)) {
-		err = fmt.Errorf("%w: %q %q", errWrongAnswer, wrong, body)
-	}
-	_, _ = c.answers.Discard(length) // it has been read
-	return err
+	c.body = slices.Grow(c.body[:0], length)[:length]
+	got.body = c.body
+	_, err = io.ReadFull(c.answers, got.body)
+	return got, err
 }

@@ -98,14 +98,26 @@ func (p *process) get(path string) (string, error) {
 	return string(text), err
 }
 
+func (p *process) metrics(t testing.TB) string {
+	t.Helper()
+	text, err := p.get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// metric returns the value of one without labels.
+func (p *process) metric(t testing.TB, name string) float64 {
+	t.Helper()
+	return number(t, p.metrics(t), "\n"+name+" ")
+}
+
 // allocated returns what the processes have allocated since they were started.
 func allocated(t testing.TB, servers []*process) (size, objects float64) {
 	t.Helper()
 	for _, p := range servers {
-		metrics, err := p.get("/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
+		metrics := p.metrics(t)
 		size += number(t, metrics, "\ngo_memstats_alloc_bytes_total ")
 		objects += number(t, metrics, "\ngo_memstats_mallocs_total ")
 	}
@@ -146,13 +158,19 @@ func cpuTime(t testing.TB, pids ...int) (total time.Duration) {
 func peakMemory(t testing.TB, servers []*process) (most float64) {
 	t.Helper()
 	for _, p := range servers {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		most = max(most, number(t, string(status), "\nVmHWM:")/1024)
+		most = max(most, p.memory(t, "VmHWM"))
 	}
 	return most
+}
+
+// memory returns one of the sizes that proc_pid_status(5) names, in MiB.
+func (p *process) memory(t testing.TB, name string) float64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return number(t, string(status), "\n"+name+":") / 1024
 }
 
 // info returns a number of Redis's INFO.

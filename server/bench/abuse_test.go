@@ -1,0 +1,109 @@
+//go:build bench
+
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// abuse is what clients do who mean no good, each on a connection of its own.
+type abuse struct {
+	name        string
+	clients     int
+	every       time.Duration // a client's next attempt
+	attempt     func(c *connection, credential string) error
+	got         []string // what the service does about it
+	connections float64  // that the service has then, the good callers' among them; 0: now more, now fewer
+	memory      float64  // KiB that each of them may cost
+}
+
+const (
+	second      = time.Second
+	closed      = "closed"           // without an answer
+	maxOpen     = 16384              // MFA_MAX_CONNECTIONS
+	perIdle     = 40                 // KiB: net/http's two buffers, a stack, and as much again that is not collected yet
+	perHeader   = perIdle + 2*(16+8) // KiB: and a header's buffer with the one before that it has grown from, likewise
+	requestLine = "POST /accounts/generate-totp-key HTTP/1.1\r\nHost: mfa.test\r\n"
+)
+
+func abuses() []abuse {
+	return []abuse{
+		{"slow headers", 5000, 5 * second, slowHeader(0), []string{closed}, 0, perIdle},
+		{"slow headers of 15 KiB", 5000, 5 * second, slowHeader(15 << 10), []string{closed}, 0, perHeader},
+		{"slow bodies", 2000, 2 * second, authentic("Content-Length: 1000\r\n"), []string{"200"}, 0, perIdle},
+		{"slow bodies of strangers", 2000, 2 * second, strange("Content-Length: 1000\r\n"), []string{"401"}, 0, perIdle},
+		{"idle connections", 10_000, 5 * second, idle, nil, 10_000 + goodCallers, perIdle},
+		{"too many connections", 20_000, 5 * second, idle, []string{closed}, maxOpen, perIdle},
+		{"headers of 16 KiB", 50, second / 20, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader},
+		{"headers of 32 KiB", 50, second / 20, strange(manyFields(32 << 10)), []string{"431"}, 0, perHeader},
+		{"bodies of 10 MiB", 50, second / 2, endless("Content-Length: 10485760\r\n", ""), []string{"413"}, 0, perIdle},
+		{"endless bodies", 50, second / 2, endless("Transfer-Encoding: chunked\r\n", "10000\r\n"), []string{"413"}, 0, perIdle},
+		{"bad tokens", 50, second / 20, strange("Authorization: Bearer e30.e30.e30\r\n"), []string{"401"}, 0, perIdle},
+	}
+}
+
+// slowHeader begins with a field of some size and sends one more byte of it a second.
+func slowHeader(size int) func(*connection, string) error {
+	beginning := requestLine + "X-Slow: " + strings.Repeat("x", size)
+	return func(c *connection, _ string) error {
+		_, err := io.WriteString(c, beginning)
+		for err == nil {
+			if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+				return err
+			}
+			if _, err := c.answers.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+				return c.SetReadDeadline(time.Time{})
+			}
+			_, err = io.WriteString(c, "x")
+		}
+		return err
+	}
+}
+
+func authentic(fields string) func(*connection, string) error {
+	return func(c *connection, credential string) error {
+		_, err := io.WriteString(c, requestLine+fields+credential+"\r\n")
+		return err
+	}
+}
+
+func strange(fields string) func(*connection, string) error {
+	return func(c *connection, _ string) error { return authentic(fields)(c, "") }
+}
+
+// idle makes one call, which is refused, and then keeps silent.
+func idle(c *connection, _ string) error {
+	if err := strange("")(c, ""); err != nil {
+		return err
+	}
+	if got, _ := c.outcome(); got != "401" {
+		return fmt.Errorf("%w: %s", errWrongAnswer, got)
+	}
+	_, err := c.answers.Peek(1)
+	return err
+}
+
+func manyFields(size int) string {
+	const field = "X-Many: 0123456789abcdefghij\r\n"
+	return strings.Repeat(field, size/len(field))
+}
+
+// endless sends 64 KiB after 64 KiB until the connection is closed.
+func endless(field, chunk string) func(*connection, string) error {
+	body := []byte(chunk + strings.Repeat("x", 64<<10) + "\r\n")
+	return func(c *connection, credential string) error {
+		err := authentic(field)(c, credential)
+		go func() {
+			var err error
+			for err == nil {
+				_, err = c.Write(body)
+			}
+		}()
+		return err
+	}
+}
