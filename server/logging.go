@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,9 +23,10 @@ import (
 const maxLogText = 4 << 10
 
 // newLogger returns the logger of the service. A record that is logged with a
-// request's context carries the request's origin.
+// request's context carries the request's origin. Texts are tamed before slog sees them:
+// its own ReplaceAttr would have time and level go through encoding/json.
 func newLogger(w io.Writer, level slog.Leveler, format logFormat) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: tame}
+	options := &slog.HandlerOptions{Level: level}
 	if format == "text" {
 		return slog.New(originHandler{slog.NewTextHandler(w, options)})
 	}
@@ -36,22 +36,28 @@ func newLogger(w io.Writer, level slog.Leveler, format logFormat) *slog.Logger {
 // newAuditLogger returns the logger of audit events: JSON, of every level, whatever the
 // log's settings are, because programs rely on it.
 func newAuditLogger(w io.Writer) *slog.Logger {
-	return slog.New(originHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: tame})})
+	return slog.New(originHandler{slog.NewJSONHandler(w, nil)})
 }
 
 // tame cuts a text that is too long, and drops what a terminal may obey and slog does not
 // escape: the control and format characters beyond ASCII.
-func tame(_ []string, attr slog.Attr) slog.Attr {
-	switch attr.Value.Kind() {
-	case slog.KindString:
+func tame(attr slog.Attr) slog.Attr {
+	if err, ok := attr.Value.Any().(error); ok {
+		attr.Value = slog.StringValue(err.Error())
+	}
+	if attr.Value.Kind() == slog.KindString {
 		attr.Value = slog.StringValue(tamed(attr.Value.String()))
-	case slog.KindAny:
-		if err, ok := attr.Value.Any().(error); ok {
-			attr.Value = slog.StringValue(tamed(err.Error()))
-		}
-	default:
 	}
 	return attr
+}
+
+// isWild tells whether a value may have to be tamed: hardly ever.
+func isWild(value slog.Value) bool {
+	if value.Kind() != slog.KindString {
+		return value.Kind() == slog.KindAny // It may be an error.
+	}
+	text := value.String()
+	return len(text) > maxLogText || strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII-1 })
 }
 
 func tamed(text string) string {
@@ -68,24 +74,45 @@ func tamed(text string) string {
 
 // origin is where a request comes from.
 type origin struct {
-	address   netip.Addr
+	address   string
 	requestID string
 }
 
 type originKey struct{}
 
-// originHandler adds the origin in a record's context.
+// originHandler tames a record, and adds the origin in its context.
 type originHandler struct{ slog.Handler }
 
 func (h originHandler) Handle(ctx context.Context, record slog.Record) error {
+	wild := false
+	record.Attrs(func(attr slog.Attr) bool {
+		wild = isWild(attr.Value)
+		return !wild
+	})
+	if wild {
+		record = tamedRecord(record)
+	}
 	if from, ok := ctx.Value(originKey{}).(origin); ok {
-		record.AddAttrs(slog.String("address", from.address.String()), slog.String("request_id", from.requestID))
+		record.AddAttrs(slog.String("address", from.address), slog.String("request_id", from.requestID))
 	}
 	return h.Handler.Handle(ctx, record)
 }
 
+func tamedRecord(record slog.Record) slog.Record {
+	result := slog.NewRecord(record.Time, record.Level, record.Message, record.PC)
+	record.Attrs(func(attr slog.Attr) bool {
+		result.AddAttrs(tame(attr))
+		return true
+	})
+	return result
+}
+
 func (h originHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return originHandler{h.Handler.WithAttrs(attrs)}
+	tamed := make([]slog.Attr, len(attrs))
+	for i, attr := range attrs {
+		tamed[i] = tame(attr)
+	}
+	return originHandler{h.Handler.WithAttrs(tamed)}
 }
 
 func (h originHandler) WithGroup(name string) slog.Handler {
@@ -112,7 +139,7 @@ func logRequests(trusted trustedProxies, now func() time.Time, log *slog.Logger)
 		return func(c echo.Context) error {
 			start := now()
 			id := requestID(c.Request().Header)
-			from := origin{address: trusted.clientAddress(c.Request()), requestID: id}
+			from := origin{address: trusted.clientAddress(c.Request()).String(), requestID: id}
 			ctx := context.WithValue(c.Request().Context(), originKey{}, from)
 			c.SetRequest(c.Request().WithContext(ctx))
 			// At the last moment, so that no handler puts another in its place.

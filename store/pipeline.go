@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -12,7 +13,7 @@ const (
 	// pipelines is how many are on their way to a server at once. While they are, what
 	// comes in the meantime gathers for the next one: under load, many commands share one
 	// write and one read, and with little load none of them waits.
-	pipelines = 4
+	pipelines = 2
 
 	// maxPipeline bounds the commands of one pipeline, and with them what is lost to all of
 	// them if its connection breaks.
@@ -77,6 +78,7 @@ func (p *pipeliner) run() {
 	for {
 		select {
 		case first := <-p.pending:
+			runtime.Gosched() // Whoever is about to add a command does so first.
 			p.send(first)
 		case <-p.closed:
 			return
