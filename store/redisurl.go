@@ -152,6 +152,7 @@ func setLimits(o *redis.UniversalOptions) {
 	if o.PoolSize <= 0 {
 		o.PoolSize = redisPool
 	}
+	o.PipelinePoolSize = -1 // none of its own: pool_size is for all connections, as are the limits
 	// Handshake extras that Redis 7.0 answers with errors, and that we do not use.
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
