@@ -57,7 +57,7 @@ func measureOverload(t *testing.T, p *process, requests [][]byte) {
 	if slow, usual := percentile(over.accepted, 990), percentile(full.accepted, 990); slow > maxSlower*usual {
 		t.Errorf("of 1000 accepted requests 990 took %.0f µs or less, and %.0f µs at capacity", slow, usual)
 	}
-	if most := maxMemory + flooders*perIdle/1024.; over.peak > most {
+	if most := maxMemory + flooders*perIdle/1024. + maxHeap; over.peak > most {
 		t.Errorf("peak memory is %.1f MiB; want at most %.1f", over.peak, most)
 	}
 }
