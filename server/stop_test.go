@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -231,5 +232,36 @@ func TestEveryRequestThatWasTakenIsAnswered(t *testing.T) {
 	t.Logf("%d sent, %d answered, %d refused, %d lost before they were taken", got.sent.Load(), got.answered.Load(), got.refused.Load(), got.lost.Load())
 	if taken := int64(len(s.logLines("request"))); got.answered.Load() != taken || taken < 300 {
 		t.Errorf("%d requests taken, %d answered; want as many answered as taken, and 300 at least; the last lost: %v", taken, got.answered.Load(), got.text())
+	}
+}
+
+// A reload, with whatever it finds, costs no request.
+func TestNoRequestIsLostToReloadsUnderLoad(t *testing.T) {
+	seal := filepath.Join(t.TempDir(), "seal")
+	k1, k2 := storetest.NewSealKey("k1"), storetest.NewSealKey("k2")
+	write(t, seal, k1)
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+seal))
+	until, hangups := time.Now().Add(3*time.Second), make(chan int)
+	go func() {
+		n := 0
+		for ; time.Now().Before(until); n++ {
+			write(t, seal, []string{k1 + "," + k2, "spoilt", k2 + "," + k1}[n%3])
+			s.signal(syscall.SIGHUP)
+			time.Sleep(20 * time.Millisecond)
+		}
+		hangups <- n
+	}()
+	got := s.callAtRate(func() bool { return time.Now().Before(until) })
+	sent, good, faulty := <-hangups, len(s.logLines(reloaded)), len(s.logLines(notReloaded))
+	t.Logf("%d sent, %d answered; %d hangups, %d reloads, %d refused", got.sent.Load(), got.answered.Load(), sent, good, faulty)
+	if got.answered.Load() != got.sent.Load() || got.sent.Load() < 300 || good < 5 || faulty < 5 {
+		t.Errorf("%d sent, %d answered, the last lost: %v; %d reloads, %d refused", got.sent.Load(), got.answered.Load(), got.text(), good, faulty)
+	}
+	outcomes := map[any]int{}
+	for _, line := range s.logLines("audit") {
+		outcomes[line["outcome"]]++
+	}
+	if outcomes["created"] != 1 || len(outcomes) != 2 {
+		t.Errorf("outcomes %v; want one key, created and then reused", outcomes)
 	}
 }
