@@ -33,7 +33,7 @@ const (
 // heapFloor is added to the heap and never touched, so that it takes no memory. The
 // collector runs whenever the heap has doubled: with the few MiB that are alive here, tens
 // of times a second, at a fifth of all CPU. GOGC and GOMEMLIMIT keep their meaning.
-const heapFloor = 20 << 20 // bytes
+const heapFloor = 16 << 20 // bytes
 
 func (p *process) serveCommand() *cobra.Command {
 	var dev bool
