@@ -84,9 +84,9 @@ type originKey struct{}
 type originHandler struct{ slog.Handler }
 
 func (h originHandler) Handle(ctx context.Context, record slog.Record) error {
-	wild := false
+	wild := isWild(slog.StringValue(record.Message)) // net/http's are not constant
 	record.Attrs(func(attr slog.Attr) bool {
-		wild = isWild(attr.Value)
+		wild = wild || isWild(attr.Value)
 		return !wild
 	})
 	if wild {
@@ -99,7 +99,7 @@ func (h originHandler) Handle(ctx context.Context, record slog.Record) error {
 }
 
 func tamedRecord(record slog.Record) slog.Record {
-	result := slog.NewRecord(record.Time, record.Level, record.Message, record.PC)
+	result := slog.NewRecord(record.Time, record.Level, tamed(record.Message), record.PC)
 	record.Attrs(func(attr slog.Attr) bool {
 		result.AddAttrs(tame(attr))
 		return true

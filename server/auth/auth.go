@@ -58,9 +58,9 @@ var ErrUnknownKey = errors.New("unknown API key")
 
 // KeyFinder looks API keys up.
 //
-// FindAPIKey returns the principal without its Scheme. It MUST return ErrUnknownKey for a key that is not valid now, and any
-// other error only if it cannot tell. It MUST NOT remember an earlier answer: a
-// revoked key is refused from the next call on.
+// FindAPIKey returns the principal without its Scheme. It MUST return ErrUnknownKey for
+// a key that is not valid now, and any other error only if it cannot tell. It MUST NOT
+// remember an earlier answer: a revoked key is refused from the next call on.
 type KeyFinder interface {
 	FindAPIKey(ctx context.Context, key string) (Principal, error)
 }
