@@ -52,9 +52,15 @@ func newAPI(c apiConfig) (http.Handler, error) {
 		inFlight:      make(chan struct{}, c.maxInFlight),
 		overloaded:    c.watch.overloaded,
 	}
-	e.Use(c.watch.wholeRequest(matched), logRequests(c.trusted, c.now, c.log), harden, recoverPanic(), guard.middleware)
+	// Put together here and not by Echo, which would do so anew for each request.
+	handle := guard.middleware(func(c echo.Context) error { return c.Handler()(c) })
+	handle = c.watch.wholeRequest(matched)(logRequests(c.trusted, c.now, c.log)(harden(recoverPanic()(handle))))
+	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return handle })
 	return e, nil
 }
+
+// What is the same in every answer need not be made for each of them.
+var noStore, noSniff = []string{"no-store"}, []string{"nosniff"}
 
 // harden sets what every answer carries: nothing here may be kept by a cache
 // (RFC 9111 section 5.2.2.5) or taken for another type than it says. A request with a
@@ -64,8 +70,7 @@ func newAPI(c apiConfig) (http.Handler, error) {
 func harden(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		header := c.Response().Header()
-		header.Set("Cache-Control", "no-store")
-		header.Set("X-Content-Type-Options", "nosniff")
+		header["Cache-Control"], header["X-Content-Type-Options"] = noStore, noSniff
 		if c.Request().TransferEncoding != nil {
 			header.Set(echo.HeaderConnection, "close")
 		}

@@ -72,13 +72,22 @@ func tamed(text string) string {
 	}, text)
 }
 
-// origin is where a request comes from.
+// origin is a request's context, which tells where the request comes from.
 type origin struct {
-	address   string
-	requestID string
+	context.Context //nolint:containedctx // This is a context.
+	address         string
+	requestID       string
 }
 
 type originKey struct{}
+
+// Value implements context.Context.
+func (o *origin) Value(key any) any {
+	if key == (originKey{}) {
+		return o
+	}
+	return o.Context.Value(key)
+}
 
 // originHandler tames a record, and adds the origin in its context.
 type originHandler struct{ slog.Handler }
@@ -92,7 +101,7 @@ func (h originHandler) Handle(ctx context.Context, record slog.Record) error {
 	if wild {
 		record = tamedRecord(record)
 	}
-	if from, ok := ctx.Value(originKey{}).(origin); ok {
+	if from, ok := ctx.Value(originKey{}).(*origin); ok {
 		record.AddAttrs(slog.String("address", from.address), slog.String("request_id", from.requestID))
 	}
 	return h.Handler.Handle(ctx, record)
@@ -138,23 +147,30 @@ func logRequests(trusted trustedProxies, now func() time.Time, log *slog.Logger)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			start := now()
-			id := requestID(c.Request().Header)
-			from := origin{address: trusted.clientAddress(c.Request()).String(), requestID: id}
-			ctx := context.WithValue(c.Request().Context(), originKey{}, from)
-			c.SetRequest(c.Request().WithContext(ctx))
+			r := c.Request()
+			ctx := &origin{r.Context(), trusted.clientAddress(r).String(), requestID(r.Header)}
+			c.SetRequest(r.WithContext(ctx))
 			// At the last moment, so that no handler puts another in its place.
-			c.Response().Before(func() { c.Response().Header().Set(echo.HeaderXRequestID, id) })
+			c.Response().Before(func() { c.Response().Header()[echo.HeaderXRequestID] = []string{ctx.requestID} })
 			err := next(c)
 			if err != nil {
 				c.Error(err)
 			}
-			level, fault := classify(ctx, err, c.Response().Status)
-			log.LogAttrs(ctx, level, "request", append(fault,
-				slog.String("method", knownMethod(c.Request().Method)),
+			end, status := now(), c.Response().Status
+			level, fault := classify(ctx, err, status)
+			if !log.Enabled(ctx, level) {
+				return nil
+			}
+			// Not by way of log, which would look up each time in which line of code it is called.
+			record := slog.NewRecord(end, level, "request", 0)
+			record.AddAttrs(fault...)
+			record.AddAttrs(
+				slog.String("method", knownMethod(r.Method)),
 				slog.String("route", c.Path()),
-				slog.Int("status", c.Response().Status),
-				slog.Int64("duration_us", now().Sub(start).Microseconds()),
-			)...)
+				slog.Int("status", status),
+				slog.Int64("duration_us", end.Sub(start).Microseconds()),
+			)
+			_ = log.Handler().Handle(ctx, record) // there is nowhere to tell that nothing can be told
 			return nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -65,9 +66,11 @@ func (o *observer) serverSpan(r *http.Request, route *routers.Route) (*http.Requ
 
 // wholeRequest observes the requests to operations, and all others as one.
 func (o *observer) wholeRequest(operations map[routeKey]*routers.Route) echo.MiddlewareFunc {
+	usual := map[statusKey]prometheus.Observer{} // which need not be looked up by their labels
 	for _, route := range operations {
-		for _, status := range []string{"200", "401", "500", "503"} { // as for newMetrics' outcomes
-			o.requests.WithLabelValues(route.Operation.OperationID, status)
+		for _, status := range []int{200, 401, 500, 503} { // as for newMetrics' outcomes
+			key := statusKey{route.Operation.OperationID, status}
+			usual[key] = o.requestTime(key)
 		}
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -83,17 +86,31 @@ func (o *observer) wholeRequest(operations map[routeKey]*routers.Route) echo.Mid
 			c.SetRequest(r)
 			start := o.now()
 			err := next(c)
-			status := c.Response().Status
-			o.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(o.now().Sub(start).Seconds())
+			key := statusKey{operation, c.Response().Status}
+			observer := usual[key]
+			if observer == nil {
+				observer = o.requestTime(key)
+			}
+			observer.Observe(o.now().Sub(start).Seconds())
 			if span.IsRecording() {
-				span.SetAttributes(attribute.Int("http.response.status_code", status))
-				if status >= http.StatusInternalServerError {
+				span.SetAttributes(attribute.Int("http.response.status_code", key.status))
+				if key.status >= http.StatusInternalServerError {
 					span.SetStatus(codes.Error, "")
 				}
 			}
 			return err
 		}
 	}
+}
+
+// statusKey is how mfa_request_duration_seconds tells requests apart.
+type statusKey struct {
+	operation string
+	status    int
+}
+
+func (o *observer) requestTime(key statusKey) prometheus.Observer {
+	return o.requests.WithLabelValues(key.operation, strconv.Itoa(key.status))
 }
 
 // authenticator is an auth.Authenticator, or one that is observed.

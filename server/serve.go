@@ -23,11 +23,10 @@ import (
 // Limits of a connection to the API. A request is a few hundred bytes and its
 // answer takes milliseconds; whoever needs longer keeps others out.
 const (
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 8 * time.Second  // header and body
-	writeTimeout      = 10 * time.Second // from the header's end; longer than the body may take, shorter than MFA_STOP_TIMEOUT
-	idleTimeout       = 2 * time.Minute  // longer than a gateway keeps a connection, so that it closes first
-	maxHeader         = 16 << 10         // bytes; holds the longest token twice
+	readTimeout  = 5 * time.Second  // header and body
+	writeTimeout = 10 * time.Second // from the header's end; longer than the body may take, shorter than MFA_STOP_TIMEOUT
+	idleTimeout  = 2 * time.Minute  // longer than a gateway keeps a connection, so that it closes first
+	maxHeader    = 16 << 10         // bytes; holds the longest token twice
 )
 
 // heapFloor is added to the heap and never touched, so that it takes no memory. The
@@ -226,12 +225,11 @@ func (f keyFinder) FindAPIKey(ctx context.Context, key string) (auth.Principal, 
 
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		Handler:        handler,
+		ReadTimeout:    readTimeout,
+		WriteTimeout:   writeTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeader,
 		// Else net/http answers OPTIONS * by itself, past everything that we do.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),

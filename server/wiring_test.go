@@ -323,7 +323,7 @@ func TestTheLogLineOfARequest(t *testing.T) {
 
 func TestEveryConnectionHasLimits(t *testing.T) {
 	server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
-	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout < server.ReadHeaderTimeout || server.WriteTimeout <= server.ReadTimeout ||
+	if server.ReadTimeout <= 0 || server.WriteTimeout <= server.ReadTimeout ||
 		server.IdleTimeout <= 0 || server.MaxHeaderBytes <= 0 || server.ErrorLog == nil {
 		t.Errorf("limits %+v", server)
 	}

@@ -86,10 +86,13 @@ func (Keyring) MarshalText() ([]byte, error) { return []byte("keyring(hidden)"),
 // Purpose and owner are bound to the value, not part of it.
 func (k *Keyring) seal(purpose, owner string, plaintext []byte) []byte {
 	aead := k.aeads[k.sealID]
-	sealed := make([]byte, 0, 2+len(k.sealID)+len(plaintext)+aead.Overhead())
-	header := append(append(sealed, sealVersion, byte(len(k.sealID))), k.sealID...)
+	size := 2 + len(k.sealID) + len(plaintext) + aead.Overhead()
+	// What an AEAD is given is on the heap: all of it together, rather than each by itself.
+	buffer := make([]byte, 0, size+associatedSize(purpose, owner, k.sealID)+len(plaintext))
+	header := append(append(buffer[:0:size], sealVersion, byte(len(k.sealID))), k.sealID...)
+	ad := appendAssociatedData(buffer[size:size], purpose, owner, header)
 	//nolint:gosec // G407: no nonce is given because this AEAD makes a random one.
-	return aead.Seal(header, nil, plaintext, associatedData(purpose, owner, header))
+	return aead.Seal(header, nil, append(ad[len(ad):], plaintext...), ad)
 }
 
 // open returns what was sealed for exactly this purpose and owner, or
@@ -103,21 +106,25 @@ func (k *Keyring) open(purpose, owner string, sealed []byte) ([]byte, error) {
 	if !ok {
 		return nil, errUnreadable
 	}
-	plaintext, err := aead.Open(nil, nil, body, associatedData(purpose, owner, header))
+	ad := appendAssociatedData(make([]byte, 0, associatedSize(purpose, owner, string(header[2:]))), purpose, owner, header)
+	plaintext, err := aead.Open(nil, nil, body, ad)
 	if err != nil {
 		return nil, errUnreadable
 	}
 	return plaintext, nil
 }
 
-// associatedData binds a sealed value to its purpose, owner and header, so that
-// a value copied to another account's key does not open there. Each part is
+// appendAssociatedData appends what binds a sealed value to its purpose, owner and header,
+// so that a value copied to another account's key does not open there. Each part is
 // preceded by its length: no two triples give the same bytes.
-func associatedData(purpose, owner string, header []byte) []byte {
-	ad := make([]byte, 0, 12+len(purpose)+len(owner)+len(header))
-	ad = append(binary.BigEndian.AppendUint32(ad, uint32(len(purpose))), purpose...)
-	ad = append(binary.BigEndian.AppendUint32(ad, uint32(len(owner))), owner...)
-	return append(binary.BigEndian.AppendUint32(ad, uint32(len(header))), header...)
+func appendAssociatedData(b []byte, purpose, owner string, header []byte) []byte {
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(purpose))), purpose...)
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(owner))), owner...)
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(header))), header...)
+}
+
+func associatedSize(purpose, owner, sealID string) int {
+	return 3*4 + len(purpose) + len(owner) + 2 + len(sealID)
 }
 
 func validSealKeyID(id string) bool {

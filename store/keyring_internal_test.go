@@ -47,7 +47,7 @@ func TestSealedValueOpensOnlyUnderItsOwnHeader(t *testing.T) {
 
 	// What a later version seals is not ours to guess at, even if the key fits.
 	header := []byte{sealVersion + 1, 2, 'k', '1'}
-	later := keyring.aeads["k1"].Seal(bytes.Clone(header), nil, []byte("plain"), associatedData("p", "ada", header))
+	later := keyring.aeads["k1"].Seal(bytes.Clone(header), nil, []byte("plain"), appendAssociatedData(nil, "p", "ada", header))
 
 	for name, value := range map[string][]byte{"another key id": renamed, "a later version": later} {
 		if got, err := keyring.open("p", "ada", value); !errors.Is(err, errUnreadable) {
@@ -58,7 +58,8 @@ func TestSealedValueOpensOnlyUnderItsOwnHeader(t *testing.T) {
 
 func TestPendingOfAnotherSizeIsUnreadable(t *testing.T) {
 	keyring := newTwinKeyring(t)
-	sound := encodePending(Secret{1}, time.Now(), time.Minute)
+	encoded := encodePending(PendingKey{Secret: Secret{1}, Deadline: time.Now()})
+	sound := encoded[:]
 	for _, plaintext := range [][]byte{{}, sound[:len(sound)-1], append(bytes.Clone(sound), 0)} {
 		sealed := keyring.seal(pendingPurpose, "ada", plaintext)
 		if _, err := openPending(keyring, "ada", sealed); !errors.Is(err, errUnreadable) {

@@ -78,7 +78,7 @@ func TestSecretsAndKeysDoNotPrintThemselves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"key":{"Secret":"secret(hidden)","Deadline":"0001-01-01T00:00:00Z","Outcome":"created"},` +
+	const want = `{"key":{"Secret":"secret(hidden)","Deadline":"0001-01-01T00:00:00Z","Outcome":"created","Account":""},` +
 		`"secrets":["secret(hidden)"],` +
 		`"structs":{"Keyring":"keyring(hidden)","Secret":"secret(hidden)","URL":"redis URL (hidden)"},` +
 		`"values":["keyring(hidden)","secret(hidden)","redis URL (hidden)"]}`

@@ -2,99 +2,145 @@ package store
 
 import (
 	"context"
-	"errors"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-const (
-	// pipelines is how many are on their way to a server at once. While they are, what
-	// comes in the meantime gathers for the next one: under load, many commands share one
-	// write and one read, and with little load none of them waits.
-	pipelines = 2
+// maxPipeline bounds the commands of one pipeline, and with them what is lost to all of
+// them if its connection breaks.
+const maxPipeline = 128
 
-	// maxPipeline bounds the commands of one pipeline, and with them what is lost to all of
-	// them if its connection breaks.
-	maxPipeline = 128
-)
-
-var errClosed = errors.New("the client is closed")
-
-// pipeliner sends the commands of concurrent callers to one server together. A command
-// succeeds or fails as it would alone, except that a connection which breaks, or a server
-// that hangs, concerns the whole of a pipeline. It is for one server, or one at a time: in
-// a cluster, a primary that hangs would hold up the commands for all others.
+// pipeliner sends the commands of concurrent callers to one server together. One pipeline
+// is on its way at a time; what comes in the meantime gathers for the next one: under load,
+// many commands share one write and one read. A command that is alone is sent by its caller.
+//
+// A command succeeds or fails as it would alone, except that a connection which breaks, or
+// a server that hangs, concerns the whole of a pipeline. It is for one server, or one at a
+// time: in a cluster, a primary that hangs would hold up the commands for all others.
 //
 // go-redis has an AutoPipeliner, which is experimental: it does not heed the context of a
 // command, and may hold one back to see whether more come.
 type pipeliner struct {
-	client  redis.UniversalClient
-	pending chan *pending
-	closed  chan struct{}
-	closing sync.Once
-	running sync.WaitGroup
+	client redis.UniversalClient
+	used   sync.Pool // of *pending
+
+	mu      sync.Mutex
+	sending bool       // somebody sends, and will send all that is in queue
+	queue   []*pending // what is not on its way yet
 }
 
 // pending is a command that waits for its turn or for its reply.
 type pending struct {
 	ctx  context.Context //nolint:containedctx // It belongs to the caller's command, which has no place of its own for it.
 	cmd  redis.Cmder
-	done chan struct{} // closed once cmd has its result
+	done chan struct{} // is sent to, and has room for it, once cmd has its result
 }
 
 func newPipeliner(client redis.UniversalClient) *pipeliner {
-	p := &pipeliner{client: client, pending: make(chan *pending, maxPipeline), closed: make(chan struct{})}
-	for range pipelines {
-		p.running.Go(p.run)
+	return &pipeliner{
+		client: client,
+		used:   sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }},
 	}
-	return p
 }
 
 // do returns once cmd has its result, or once ctx is done: then cmd must not be looked at,
 // and nobody knows whether it was executed.
 func (p *pipeliner) do(ctx context.Context, cmd redis.Cmder) error {
-	own := &pending{ctx, cmd, make(chan struct{})}
-	select {
-	case p.pending <- own:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-p.closed:
-		return errClosed
+	own, ok := p.used.Get().(*pending)
+	if !ok {
+		own = &pending{done: make(chan struct{}, 1)} // which the pool would have made
+	}
+	own.ctx, own.cmd = ctx, cmd
+	if p.enqueue(own) {
+		runtime.Gosched() // Whoever is about to add a command does so first.
+		if p.takeOnly() {
+			defer p.handOver()
+			defer p.reuse(own)
+			return p.client.Process(ctx, cmd) // cheaper than a pipeline of one
+		}
+		go p.send()
 	}
 	select {
 	case <-own.done:
+		p.reuse(own) // In the other case, it may still be looked at.
 		return cmd.Err()
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-p.closed:
-		return errClosed
 	}
 }
 
-// run sends pipelines until p is closed.
-func (p *pipeliner) run() {
+func (p *pipeliner) reuse(own *pending) {
+	own.ctx, own.cmd = nil, nil
+	p.used.Put(own)
+}
+
+// enqueue tells whether the caller has to send what is in the queue: nobody else does.
+func (p *pipeliner) enqueue(own *pending) (send bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue = append(p.queue, own)
+	send = !p.sending
+	p.sending = true
+	return send
+}
+
+// takeOnly empties the queue if there is one command in it: that of the caller, who sends.
+func (p *pipeliner) takeOnly() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) > 1 {
+		return false
+	}
+	p.queue = p.queue[:0]
+	return true
+}
+
+// handOver has what has come meanwhile sent by somebody else than the caller.
+func (p *pipeliner) handOver() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sending = len(p.queue) > 0
+	if p.sending {
+		go p.send()
+	}
+}
+
+// send sends pipelines until the queue is empty.
+func (p *pipeliner) send() {
+	var batch []*pending
 	for {
-		select {
-		case first := <-p.pending:
-			runtime.Gosched() // Whoever is about to add a command does so first.
-			p.send(first)
-		case <-p.closed:
+		batch = p.next(batch[:0])
+		if len(batch) == 0 {
 			return
 		}
+		p.execute(batch)
+		runtime.Gosched() // Those that have their replies may have more to ask.
 	}
 }
 
-// send sends what is pending together with first, but for commands whose callers have
-// left: of those, none begins.
-func (p *pipeliner) send(first *pending) {
-	batch := p.client.Pipeline()
-	var sent []*pending
-	for next := first; next != nil; next = p.next(len(sent)) {
-		if next.ctx.Err() == nil {
-			sent = append(sent, next)
-			_ = batch.Process(next.ctx, next.cmd) // it is only queued, which cannot fail
+// next moves commands from the queue to batch: none, if there are no more.
+func (p *pipeliner) next(batch []*pending) []*pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := min(len(p.queue), maxPipeline)
+	batch = append(batch, p.queue[:n]...)
+	p.queue = slices.Delete(p.queue, 0, n)
+	p.sending = n > 0
+	return batch
+}
+
+// execute sends a pipeline, but for the commands whose callers have left: of those, none
+// begins.
+func (p *pipeliner) execute(batch []*pending) {
+	pipeline := p.client.Pipeline()
+	sent := batch[:0]
+	for _, command := range batch {
+		if command.ctx.Err() == nil {
+			sent = append(sent, command)
+			_ = pipeline.Process(command.ctx, command.cmd) // it is only queued, which cannot fail
 		}
 	}
 	if len(sent) == 0 {
@@ -102,28 +148,8 @@ func (p *pipeliner) send(first *pending) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	_, _ = batch.Exec(ctx) // each command has its own error
-	for _, s := range sent {
-		close(s.done)
+	_, _ = pipeline.Exec(ctx) // each command has its own error
+	for _, command := range sent {
+		command.done <- struct{}{}
 	}
-}
-
-// next returns another command that is pending now, or nil if there is none, or if a
-// pipeline that has n is long enough.
-func (p *pipeliner) next(n int) *pending {
-	if n >= maxPipeline {
-		return nil
-	}
-	select {
-	case next := <-p.pending:
-		return next
-	default:
-		return nil
-	}
-}
-
-// close ends p. Callers that wait are told so.
-func (p *pipeliner) close() {
-	p.closing.Do(func() { close(p.closed) })
-	p.running.Wait()
 }

@@ -77,7 +77,7 @@ func (r *Redis) write(ctx context.Context, args ...any) (string, error) {
 // with a GET first, two replicas could both see nothing and both write.
 func (r *Redis) PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) ([]byte, error) {
 	existing, err := orNil(r.write(ctx, "SET", key, value, "NX", "GET", "PX", ttl.Milliseconds()))
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+	if err != nil && redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return []byte{}, nil
 	}
 	return existing, err
@@ -237,12 +237,7 @@ func (r *Redis) Pool() Pool {
 }
 
 // Close implements Backend.
-func (r *Redis) Close() error {
-	if r.pipeliner != nil {
-		r.pipeliner.close()
-	}
-	return r.client.Close()
-}
+func (r *Redis) Close() error { return r.client.Close() }
 
 // orNil reads the reply of a command that returns what was there, or nil.
 func orNil(text string, err error) ([]byte, error) {

@@ -84,8 +84,14 @@ type Backend interface {
 // its SHA-256, 43 characters. It keeps personal data out of key names, and
 // nothing that a client sends reaches one.
 func Digest(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	var text [43]byte
-	base64.RawURLEncoding.Encode(text[:], sum[:])
+	text := digest(name)
 	return string(text[:])
+}
+
+const digestSize = 43
+
+func digest(name string) (text [digestSize]byte) {
+	sum := sha256.Sum256([]byte(name))
+	base64.RawURLEncoding.Encode(text[:], sum[:])
+	return text
 }

@@ -205,13 +205,30 @@ func apiKey(header http.Header, withToken bool) (key string, present bool, err e
 
 type contextKey struct{}
 
+// principalContext is one that a principal is in.
+type principalContext struct {
+	context.Context //nolint:containedctx // This is a context.
+	principal       Principal
+}
+
+// Value implements context.Context.
+func (c *principalContext) Value(key any) any {
+	if key == (contextKey{}) {
+		return &c.principal
+	}
+	return c.Context.Value(key)
+}
+
 // NewContext returns ctx with p in it.
 func NewContext(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, contextKey{}, p)
+	return &principalContext{ctx, p}
 }
 
 // FromContext returns the principal that NewContext put into ctx.
 func FromContext(ctx context.Context) (Principal, bool) {
-	p, ok := ctx.Value(contextKey{}).(Principal)
-	return p, ok
+	p, ok := ctx.Value(contextKey{}).(*Principal)
+	if !ok {
+		return Principal{}, false
+	}
+	return *p, true
 }

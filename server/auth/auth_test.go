@@ -142,7 +142,7 @@ func TestTokensThatAreRefusedWhateverTheirSignature(t *testing.T) {
 
 // golang-jwt may come to find faults that we have no name for.
 func TestAFaultWithoutANameIsAFault(t *testing.T) {
-	c := claims{Subject: "ada"}
+	c := claims{subject: "ada"}
 	validator := jwt.NewValidator(jwt.WithSubject("somebody else"))
 	if cause := c.judge(validator); cause != TokenClaimUnexpected {
 		t.Errorf("cause %q; want %s", cause, TokenClaimUnexpected)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -23,6 +24,14 @@ type tokenVerifier struct {
 	secret    *hmacKey // for HS256 and nothing else; may be nil
 	keys      *KeySet  // for everything else; may be nil
 	validator *jwt.Validator
+	usual     atomic.Pointer[usualHeader]
+}
+
+// usualHeader is the JOSE header of a token that was good. Until an issuer changes its key,
+// all of its tokens have the same one, letter for letter, which need not be read again.
+type usualHeader struct {
+	segment string // as received
+	header  joseHeader
 }
 
 func newTokenVerifier(c Config) *tokenVerifier {
@@ -43,11 +52,8 @@ func newTokenVerifier(c Config) *tokenVerifier {
 // verify returns the principal that a valid token names. The error is a *Refusal or
 // ErrKeysUnavailable. Claims are not even parsed before the signature was found good.
 func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, error) {
-	jws, cause := splitJWS(token)
+	jws, cause := v.split(token)
 	if cause != "" {
-		return Principal{}, refuseToken(cause)
-	}
-	if cause := jws.header.check(); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
 	key, err := v.keyFor(ctx, jws.header)
@@ -57,6 +63,7 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 	if key.method.Verify(jws.signed, jws.signature, key.material) != nil {
 		return Principal{}, refuseToken(TokenSignature)
 	}
+	v.remember(jws)
 	var c claims
 	if unmarshalObject(jws.payload, &c) != nil {
 		return Principal{}, refuseToken(TokenClaimUnexpected)
@@ -64,7 +71,15 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 	if cause := c.judge(v.validator); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
-	return Principal{Account: string(c.Subject), Label: c.label(), Scheme: Bearer, KeyID: key.id}, nil
+	return Principal{Account: string(c.subject), Label: c.label(), Scheme: Bearer, KeyID: key.id}, nil
+}
+
+// remember keeps the header of a token whose signature is good: strangers have no part in
+// what is kept. The copy keeps nothing else of the token alive.
+func (v *tokenVerifier) remember(t jws) {
+	if usual := v.usual.Load(); usual == nil || usual.segment != t.encodedHeader {
+		v.usual.Store(&usualHeader{strings.Clone(t.encodedHeader), t.header})
+	}
 }
 
 // keyFor returns the key for a token and the algorithm that belongs to the key
@@ -91,18 +106,19 @@ func refuseToken(cause Cause) *Refusal { return &Refusal{Cause: cause, withToken
 
 // jws is a JSON Web Signature in compact serialization (RFC 7515 section 7.1).
 type jws struct {
-	header    joseHeader
-	payload   []byte
-	signature []byte
-	signed    string // header.payload as received
+	encodedHeader string
+	header        joseHeader
+	payload       []byte
+	signature     []byte
+	signed        string // header.payload as received
 }
 
 // canonical refuses padding and stray trailing bits: one token, one spelling.
 var canonical = base64.RawURLEncoding.Strict()
 
-// splitJWS takes the token apart: exactly three segments, each canonical
-// base64url, the first one a JSON object.
-func splitJWS(token string) (jws, Cause) {
+// split takes the token apart: exactly three segments, each canonical base64url, the
+// first one a JSON object with what a header may have.
+func (v *tokenVerifier) split(token string) (jws, Cause) {
 	// encoding/base64 skips line breaks wherever they are.
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
 		return jws{}, TokenMalformed
@@ -112,18 +128,35 @@ func splitJWS(token string) (jws, Cause) {
 	if !ok || strings.Contains(signature, ".") {
 		return jws{}, TokenMalformed
 	}
-	var decoded [3][]byte
-	for i, segment := range [3]string{header, payload, signature} {
-		var err error
-		if decoded[i], err = canonical.DecodeString(segment); err != nil {
-			return jws{}, TokenMalformed
-		}
+	decoded, err := canonical.AppendDecode(make([]byte, 0, len(rest)), []byte(payload))
+	size := len(decoded)
+	if err == nil {
+		decoded, err = canonical.AppendDecode(decoded, []byte(signature))
 	}
-	t := jws{payload: decoded[1], signature: decoded[2], signed: token[:len(header)+1+len(payload)]}
-	if unmarshalObject(decoded[0], &t.header) != nil {
+	if err != nil {
 		return jws{}, TokenMalformed
 	}
-	return t, ""
+	t := jws{encodedHeader: header, payload: decoded[:size:size], signature: decoded[size:], signed: token[:len(header)+1+len(payload)]}
+	if usual := v.usual.Load(); usual != nil && usual.segment == header {
+		t.header = usual.header
+		return t, ""
+	}
+	var cause Cause
+	t.header, cause = readHeader(header)
+	return t, cause
+}
+
+// readHeader reads the first segment of a token.
+func readHeader(segment string) (joseHeader, Cause) {
+	decoded, err := canonical.DecodeString(segment)
+	if err != nil {
+		return joseHeader{}, TokenMalformed
+	}
+	var header joseHeader
+	if unmarshalObject(decoded, &header) != nil {
+		return joseHeader{}, TokenMalformed
+	}
+	return header, header.check()
 }
 
 // unmarshalObject reads one JSON object. The library refuses by design what
@@ -169,27 +202,73 @@ func (h joseHeader) check() Cause {
 // text is a JSON string and, unlike string, not null.
 type text string
 
-// UnmarshalJSON accepts a string only.
-func (t *text) UnmarshalJSON(b []byte) error {
-	if jsontext.Value(b).Kind() != jsontext.KindString {
-		return errors.New("not a string")
+// UnmarshalJSONFrom accepts a string only.
+func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	token, err := d.ReadToken()
+	if err == nil && token.Kind() != jsontext.KindString {
+		err = errors.New("not a string")
 	}
-	var short [64]byte // long enough for nearly all
-	unquoted, err := jsontext.AppendUnquote(short[:0], b)
-	*t = text(unquoted)
+	if err == nil {
+		*t = text(token.String())
+	}
 	return err
 }
 
 // claims are those of RFC 7519 section 4.1 that are used, and the e-mail address
 // of OpenID Connect Core section 5.1. It implements jwt.Claims.
 type claims struct {
-	Issuer    text        `json:"iss"`
-	Subject   text        `json:"sub"`
-	Audience  audience    `json:"aud"`
-	Expires   numericDate `json:"exp"`
-	NotBefore numericDate `json:"nbf"`
-	IssuedAt  numericDate `json:"iat"`
-	Email     text        `json:"email"`
+	issuer    text
+	subject   text
+	audience  audience
+	expires   numericDate
+	notBefore numericDate
+	issuedAt  numericDate
+	email     text
+}
+
+// member returns the claim of this name, or nil if it is none of ours.
+func (c *claims) member(name string) json.UnmarshalerFrom {
+	switch name {
+	case "iss":
+		return &c.issuer
+	case "sub":
+		return &c.subject
+	case "aud":
+		return &c.audience
+	case "exp":
+		return &c.expires
+	case "nbf":
+		return &c.notBefore
+	case "iat":
+		return &c.issuedAt
+	case "email":
+		return &c.email
+	}
+	return nil
+}
+
+// UnmarshalJSONFrom reads the claims of an object. The library could find the members by
+// itself, by reflection: that takes most of the time in which a token is verified.
+func (c *claims) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != jsontext.KindEndObject {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if member := c.member(name.String()); member != nil {
+			err = member.UnmarshalJSONFrom(d)
+		} else {
+			err = d.SkipValue()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
 }
 
 func (c *claims) judge(validator *jwt.Validator) Cause {
@@ -211,27 +290,27 @@ func (c *claims) judge(validator *jwt.Validator) Cause {
 		}
 	}
 	switch {
-	case c.Subject == "":
+	case c.subject == "":
 		return TokenClaimMissing
-	case len(c.Subject) > MaxAccount:
+	case len(c.subject) > MaxAccount:
 		return TokenClaimUnexpected
 	}
 	return ""
 }
 
 func (c *claims) label() string {
-	if c.Email != "" {
-		return string(c.Email)
+	if c.email != "" {
+		return string(c.email)
 	}
-	return string(c.Subject)
+	return string(c.subject)
 }
 
-func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.Expires.orNil(), nil }
-func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.IssuedAt.orNil(), nil }
-func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.NotBefore.orNil(), nil }
-func (c *claims) GetIssuer() (string, error)                   { return string(c.Issuer), nil }
-func (c *claims) GetSubject() (string, error)                  { return string(c.Subject), nil }
-func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return jwt.ClaimStrings(c.Audience), nil }
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.expires.orNil(), nil }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.issuedAt.orNil(), nil }
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.notBefore.orNil(), nil }
+func (c *claims) GetIssuer() (string, error)                   { return string(c.issuer), nil }
+func (c *claims) GetSubject() (string, error)                  { return string(c.subject), nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return jwt.ClaimStrings(c.audience), nil }
 
 // numericDate is seconds since 1970, possibly with a fraction (RFC 7519 section
 // 2), up to the year 9999: beyond it, or below zero, somebody made a mistake that
@@ -250,9 +329,13 @@ func (n *numericDate) orNil() *jwt.NumericDate {
 
 const endOfYear9999 = 253402300799
 
-// UnmarshalJSON accepts a JSON number only: not null, not a string.
-func (n *numericDate) UnmarshalJSON(b []byte) error {
-	seconds, err := strconv.ParseFloat(string(b), 64)
+// UnmarshalJSONFrom accepts a JSON number only: not null, not a string.
+func (n *numericDate) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	seconds, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || seconds < 0 || seconds > endOfYear9999 {
 		return errors.New("not a date")
 	}
@@ -263,23 +346,19 @@ func (n *numericDate) UnmarshalJSON(b []byte) error {
 // audience is one string or an array of strings (RFC 7519 section 4.1.3).
 type audience jwt.ClaimStrings
 
-// UnmarshalJSON accepts both forms.
-func (a *audience) UnmarshalJSON(b []byte) error {
-	switch jsontext.Value(b).Kind() {
-	case jsontext.KindString:
+// UnmarshalJSONFrom accepts both forms.
+func (a *audience) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != jsontext.KindBeginArray {
 		var one text
-		err := one.UnmarshalJSON(b)
+		err := one.UnmarshalJSONFrom(d)
 		*a = audience{string(one)}
 		return err
-	case jsontext.KindBeginArray:
-		var all []text
-		err := json.Unmarshal(b, &all)
-		*a = make(audience, len(all))
-		for i, one := range all {
-			(*a)[i] = string(one)
-		}
-		return err
-	default:
-		return errors.New("neither a string nor an array")
 	}
+	var all []text
+	err := json.UnmarshalDecode(d, &all)
+	*a = make(audience, len(all))
+	for i, one := range all {
+		(*a)[i] = string(one)
+	}
+	return err
 }

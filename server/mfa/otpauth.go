@@ -76,5 +76,10 @@ func otpauthURL(issuer Issuer, account string, secret store.Secret) string {
 // the URL readable. A space becomes %20, never +, which apps show as a plus: it is what
 // QueryEscape leaves + for, and nothing else.
 func percentEncode(s string) string {
+	if strings.Trim(s, plain) == "" {
+		return s // as nearly all are
+	}
 	return strings.ReplaceAll(strings.ReplaceAll(url.QueryEscape(s), "+", "%20"), "%40", "@")
 }
+
+const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~@"
