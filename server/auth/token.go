@@ -310,7 +310,7 @@ func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.issued
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.notBefore.orNil(), nil }
 func (c *claims) GetIssuer() (string, error)                   { return string(c.issuer), nil }
 func (c *claims) GetSubject() (string, error)                  { return string(c.subject), nil }
-func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return jwt.ClaimStrings(c.audience), nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience.all, nil }
 
 // numericDate is seconds since 1970, possibly with a fraction (RFC 7519 section
 // 2), up to the year 9999: beyond it, or below zero, somebody made a mistake that
@@ -344,21 +344,24 @@ func (n *numericDate) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 }
 
 // audience is one string or an array of strings (RFC 7519 section 4.1.3).
-type audience jwt.ClaimStrings
+type audience struct {
+	all []string
+	one [1]string // what all is, if it is one
+}
 
 // UnmarshalJSONFrom accepts both forms.
 func (a *audience) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != jsontext.KindBeginArray {
 		var one text
 		err := one.UnmarshalJSONFrom(d)
-		*a = audience{string(one)}
+		a.one[0] = string(one)
+		a.all = a.one[:]
 		return err
 	}
 	var all []text
 	err := json.UnmarshalDecode(d, &all)
-	*a = make(audience, len(all))
-	for i, one := range all {
-		(*a)[i] = string(one)
+	for _, one := range all {
+		a.all = append(a.all, string(one))
 	}
 	return err
 }
