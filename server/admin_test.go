@@ -120,7 +120,7 @@ func TestTheLoggerKeepsItsLevelAndTheOrigin(t *testing.T) {
 	for format, want := range map[logFormat]string{"json": `"address":"192.0.2.7","request_id":"7"`, "text": "address=192.0.2.7 request_id=7\n"} {
 		var out output
 		log := newLogger(&out, slog.LevelWarn, format).With("a", 1)
-		ctx := &origin{t.Context(), "192.0.2.7", "7"}
+		ctx := newOrigin(t.Context(), "192.0.2.7", "7")
 		log.InfoContext(ctx, "quiet")
 		log.WarnContext(ctx, "loud")
 		if text := out.String(); strings.Contains(text, "quiet") || !strings.Contains(text, "loud") || !strings.Contains(text, want) {

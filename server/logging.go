@@ -75,8 +75,12 @@ func tamed(text string) string {
 // origin is a request's context, which tells where the request comes from.
 type origin struct {
 	context.Context //nolint:containedctx // This is a context.
-	address         string
-	requestID       string
+	attrs           [2]slog.Attr
+	requestID       [1]string // as a header field has it
+}
+
+func newOrigin(ctx context.Context, address, requestID string) *origin {
+	return &origin{ctx, [2]slog.Attr{slog.String("address", address), slog.String("request_id", requestID)}, [1]string{requestID}}
 }
 
 type originKey struct{}
@@ -102,7 +106,7 @@ func (h originHandler) Handle(ctx context.Context, record slog.Record) error {
 		record = tamedRecord(record)
 	}
 	if from, ok := ctx.Value(originKey{}).(*origin); ok {
-		record.AddAttrs(slog.String("address", from.address), slog.String("request_id", from.requestID))
+		record.AddAttrs(slog.Attr{Value: slog.GroupValue(from.attrs[:]...)}) // without a key, it is no group
 	}
 	return h.Handler.Handle(ctx, record)
 }
@@ -148,10 +152,10 @@ func logRequests(trusted trustedProxies, now func() time.Time, log *slog.Logger)
 		return func(c echo.Context) error {
 			start := now()
 			r := c.Request()
-			ctx := &origin{r.Context(), trusted.clientAddress(r).String(), requestID(r.Header)}
+			ctx := newOrigin(r.Context(), trusted.clientAddress(r).String(), requestID(r.Header))
 			c.SetRequest(r.WithContext(ctx))
 			// At the last moment, so that no handler puts another in its place.
-			c.Response().Before(func() { c.Response().Header()[echo.HeaderXRequestID] = []string{ctx.requestID} })
+			c.Response().Before(func() { c.Response().Header()[echo.HeaderXRequestID] = ctx.requestID[:] })
 			err := next(c)
 			if err != nil {
 				c.Error(err)
