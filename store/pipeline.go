@@ -5,17 +5,29 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// maxPipeline bounds the commands of one pipeline, and with them what is lost to all of
-// them if its connection breaks.
-const maxPipeline = 128
+const (
+	// maxPipeline bounds the commands of one pipeline, and with them what is lost to all of
+	// them if its connection breaks.
+	maxPipeline = 256
 
-// pipeliner sends the commands of concurrent callers to one server together. One pipeline
-// is on its way at a time; what comes in the meantime gathers for the next one: under load,
-// many commands share one write and one read. A command that is alone is sent by its caller.
+	// enough commands are not kept waiting for more: when the processors are overloaded, it
+	// takes long until all others have had their turn.
+	enough = 64
+
+	// maxSenders bounds the pipelines that are on their way at once, and patience is how long
+	// the next one waits for those before it: a server that is near has answered by then.
+	maxSenders = 8
+	patience   = 5 * time.Millisecond
+)
+
+// pipeliner sends the commands of concurrent callers to one server together. While a
+// pipeline is on its way, what comes gathers for the next one: under load, many commands
+// share one write and one read. A command that is alone is sent by its caller.
 //
 // A command succeeds or fails as it would alone, except that a connection which breaks, or
 // a server that hangs, concerns the whole of a pipeline. It is for one server, or one at a
@@ -28,8 +40,9 @@ type pipeliner struct {
 	used   sync.Pool // of *pending
 
 	mu      sync.Mutex
-	sending bool       // somebody sends, and will send all that is in queue
 	queue   []*pending // what is not on its way yet
+	senders int        // each sends until the queue is empty
+	sent    time.Time  // when the last of them began with what it is sending
 }
 
 // pending is a command that waits for its turn or for its reply.
@@ -56,7 +69,7 @@ func (p *pipeliner) do(ctx context.Context, cmd redis.Cmder) error {
 	own.ctx, own.cmd = ctx, cmd
 	if p.enqueue(own) {
 		runtime.Gosched() // Whoever is about to add a command does so first.
-		if p.takeOnly() {
+		if p.takeOnly(own) {
 			defer p.handOver()
 			defer p.reuse(own)
 			return p.client.Process(ctx, cmd) // cheaper than a pipeline of one
@@ -77,21 +90,25 @@ func (p *pipeliner) reuse(own *pending) {
 	p.used.Put(own)
 }
 
-// enqueue tells whether the caller has to send what is in the queue: nobody else does.
+// enqueue tells whether the caller becomes a sender.
 func (p *pipeliner) enqueue(own *pending) (send bool) {
+	now := time.Now() //nolint:forbidigo // It measures a wait, which no clock of anybody's changes.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = append(p.queue, own)
-	send = !p.sending
-	p.sending = true
-	return send
+	if p.senders > 0 && (p.senders == maxSenders || now.Sub(p.sent) < patience) {
+		return false
+	}
+	p.senders++
+	p.sent = now
+	return true
 }
 
-// takeOnly empties the queue if there is one command in it: that of the caller, who sends.
-func (p *pipeliner) takeOnly() bool {
+// takeOnly takes the caller's own command from the queue if there is no other.
+func (p *pipeliner) takeOnly(own *pending) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.queue) > 1 {
+	if len(p.queue) != 1 || p.queue[0] != own {
 		return false
 	}
 	p.queue = p.queue[:0]
@@ -102,9 +119,10 @@ func (p *pipeliner) takeOnly() bool {
 func (p *pipeliner) handOver() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sending = len(p.queue) > 0
-	if p.sending {
+	if len(p.queue) > 0 {
 		go p.send()
+	} else {
+		p.senders--
 	}
 }
 
@@ -117,18 +135,30 @@ func (p *pipeliner) send() {
 			return
 		}
 		p.execute(batch)
-		runtime.Gosched() // Those that have their replies may have more to ask.
+		if p.waiting() < enough {
+			runtime.Gosched() // Whoever is about to add a command does so first.
+		}
 	}
 }
 
-// next moves commands from the queue to batch: none, if there are no more.
+func (p *pipeliner) waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue)
+}
+
+// next moves commands from the queue to batch. If there are none, the caller ceases to be
+// a sender.
 func (p *pipeliner) next(batch []*pending) []*pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := min(len(p.queue), maxPipeline)
 	batch = append(batch, p.queue[:n]...)
 	p.queue = slices.Delete(p.queue, 0, n)
-	p.sending = n > 0
+	if n == 0 {
+		p.senders--
+	}
+	p.sent = time.Now() //nolint:forbidigo // as in enqueue
 	return batch
 }
 

@@ -78,6 +78,40 @@ func TestACommandWhoseCallerHasLeftIsNotSent(t *testing.T) {
 	}
 }
 
+// A server that is far away, or slow, holds up the commands that come later only briefly:
+// they do not wait for its replies.
+func TestWhatComesLaterDoesNotWaitForASlowReply(t *testing.T) {
+	proxy := storetest.StartProxy(t, storetest.StartRedis(t).Addr)
+	backend := newRedis(t, proxy.URL)
+	held, release := make(chan struct{}), make(chan struct{})
+	proxy.Do(storetest.Fault{Command: "get", Key: "slow", Action: func(x *storetest.Exchange) bool {
+		held <- struct{}{}
+		<-release
+		return storetest.Pass(x)
+	}})
+	var slow sync.WaitGroup
+	for range 2 { // of the senders that there may be
+		slow.Go(func() {
+			if _, err := backend.Get(context.Background(), "slow"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("get of what is slow: %v; want ErrNotFound", err)
+			}
+		})
+		<-held
+		time.Sleep(10 * time.Millisecond) // more than the next one waits
+	}
+	var others sync.WaitGroup
+	for i := range 20 {
+		others.Go(func() {
+			if _, err := backend.Get(t.Context(), fmt.Sprint(i)); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("get meanwhile: %v; want ErrNotFound", err)
+			}
+		})
+	}
+	others.Wait()
+	close(release)
+	slow.Wait()
+}
+
 func TestAClosedClientAnswersAtOnce(t *testing.T) {
 	backend := newRedis(t, storetest.StartRedis(t).URL)
 	if err := backend.Close(); err != nil {

@@ -47,7 +47,13 @@ func TestOverload(t *testing.T) {
 	for _, a := range abuses() {
 		t.Run(a.name, func(t *testing.T) { a.measure(t, serve(t), requests) })
 	}
-	t.Run("twice the capacity", func(t *testing.T) { measureOverload(t, serve(t), requests) })
+	for _, o := range overloads() {
+		t.Run(o.name, func(t *testing.T) {
+			environ := defaultsOn("redis://" + distant(t, redis.Addr, o.distance))
+			environ = append(environ, fmt.Sprintf("MFA_MAX_IN_FLIGHT=%d", o.inFlight))
+			o.measure(t, start(t, mfa, slices.Concat(hs256.environ, environ)), requests)
+		})
+	}
 }
 
 // measure measures in quiet, under abuse, and in quiet again.
