@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -19,29 +20,47 @@ const retryAfter = 1
 // answer is what a client sees of an error: a status of the OpenAPI document (404
 // and 405 are for requests that no operation is for) and one sentence.
 type answer struct {
-	status  int
-	message string
+	status int
+	body   []byte
 }
+
+func newAnswer(status int, message string) answer {
+	body, err := json.Marshal(gen.Error(struct{ Error string }{message}))
+	if err != nil {
+		panic(err) // at the program's start
+	}
+	return answer{status, append(body, '\n')}
+}
+
+// The answers are made once: with bad tokens by the thousand, that counts.
+var (
+	unauthorized = newAnswer(http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service.")
+	tooLarge     = newAnswer(http.StatusRequestEntityTooLarge, "The request body is too large.")
+	badRequest   = newAnswer(http.StatusBadRequest, "The request does not match the description of the API.")
+	unavailable  = newAnswer(http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again.")
+	notFound     = newAnswer(http.StatusNotFound, "There is nothing at this address.")
+	notAllowed   = newAnswer(http.StatusMethodNotAllowed, "This address does not support the request's method.")
+	ourFault     = newAnswer(http.StatusInternalServerError, "Something went wrong on our side.")
+)
 
 // answerFor is the one table from errors to answers. What is not in it is a fault
 // of ours, and none of the client's business.
 func answerFor(err error) answer {
-	for _, row := range []struct {
-		matches bool
-		answer
-	}{
-		{is[*auth.Refusal](err), answer{http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service."}},
-		{is[*http.MaxBytesError](err), answer{http.StatusRequestEntityTooLarge, "The request body is too large."}},
-		{is[*openapi3filter.RequestError](err), answer{http.StatusBadRequest, "The request does not match the description of the API."}},
-		{errors.Is(err, store.ErrUnavailable) || errors.Is(err, auth.ErrKeysUnavailable) || errors.Is(err, errOverloaded), answer{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again."}},
-		{errors.Is(err, echo.ErrNotFound), answer{http.StatusNotFound, "There is nothing at this address."}},
-		{errors.Is(err, echo.ErrMethodNotAllowed), answer{http.StatusMethodNotAllowed, "This address does not support the request's method."}},
-	} {
-		if row.matches {
-			return row.answer
-		}
+	switch {
+	case is[*auth.Refusal](err):
+		return unauthorized
+	case is[*http.MaxBytesError](err):
+		return tooLarge
+	case is[*openapi3filter.RequestError](err):
+		return badRequest
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, auth.ErrKeysUnavailable), errors.Is(err, errOverloaded):
+		return unavailable
+	case errors.Is(err, echo.ErrNotFound):
+		return notFound
+	case errors.Is(err, echo.ErrMethodNotAllowed):
+		return notAllowed
 	}
-	return answer{http.StatusInternalServerError, "Something went wrong on our side."}
+	return ourFault
 }
 
 func is[E error](err error) bool {
@@ -75,5 +94,5 @@ func answerError(err error, c echo.Context) {
 		header.Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter))
 	}
 	// A failed write means that the client is gone: nobody is left to tell.
-	_ = c.JSON(a.status, gen.Error(struct{ Error string }{a.message}))
+	_ = c.JSONBlob(a.status, a.body)
 }

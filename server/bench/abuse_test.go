@@ -24,10 +24,10 @@ type abuse struct {
 
 const (
 	second      = time.Second
-	closed      = "closed"           // without an answer
-	maxOpen     = 16384              // MFA_MAX_CONNECTIONS
-	perIdle     = 40                 // KiB: net/http's two buffers, a stack, and as much again that is not collected yet
-	perHeader   = perIdle + 2*(16+8) // KiB: and a header's buffer with the one before that it has grown from, likewise
+	closed      = "closed"            // without an answer
+	maxOpen     = 16384               // MFA_MAX_CONNECTIONS
+	perIdle     = 40                  // KiB: net/http's two buffers, a stack, and as much again that is not collected yet
+	perHeader   = perIdle + 2*(16+12) // KiB: and a header's buffer with those before that it has grown from, likewise
 	requestLine = "POST /accounts/generate-totp-key HTTP/1.1\r\nHost: mfa.test\r\n"
 )
 

@@ -40,7 +40,7 @@ func TestGrowth(t *testing.T) {
 	t.Run("long run", func(t *testing.T) { runLong(t, mfa) })
 }
 
-// compareReplicas spreads the same connections over more and more replicas. On one machine
+// compareReplicas has more and more replicas, with as many connections each. On one machine
 // they cannot do more together; each request has to cost them the same.
 func compareReplicas(t *testing.T, mfa, redisURL string, redis ...*storetest.RedisServer) {
 	w := workload{50, 25_000}

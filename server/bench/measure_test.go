@@ -20,7 +20,7 @@ const warmUp = 5000
 
 // workload is what every candidate of a table is given to do.
 type workload struct {
-	connections int
+	connections int // to each server
 	measured    int // requests, after the warm-up
 }
 
@@ -67,7 +67,7 @@ func (w workload) measure(t testing.TB, c candidate) sample {
 	for _, server := range c.redis {
 		redis = append(redis, int(info(t, server, "process_id")))
 	}
-	connections := dial(t, servers, w.connections)
+	connections := dial(t, servers, w.connections*len(servers))
 	load(t, connections, c.requests, 0, warmUp, c.status)
 
 	size, objects := allocated(t, servers)
@@ -104,7 +104,7 @@ func emptied(t testing.TB, servers ...*storetest.RedisServer) {
 
 func printTable(t testing.TB, w workload, base int, candidates []candidate, samples [][]sample) {
 	t.Helper()
-	fmt.Fprintf(os.Stdout, "\n%s: %d requests on %d connections, %d rounds\n", t.Name(), w.measured, w.connections, *rounds)
+	fmt.Fprintf(os.Stdout, "\n%s: %d requests on %d connections to each server, %d rounds\n", t.Name(), w.measured, w.connections, *rounds)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	for _, c := range candidates {
 		fmt.Fprint(table, "\t", c.name)
