@@ -136,7 +136,7 @@ func (v *tokenVerifier) split(token string) (jws, Cause) {
 	if err != nil {
 		return jws{}, TokenMalformed
 	}
-	t := jws{encodedHeader: header, payload: decoded[:size:size], signature: decoded[size:], signed: token[:len(header)+1+len(payload)]}
+	t := jws{encodedHeader: header, payload: decoded[:size], signature: decoded[size:], signed: token[:len(header)+1+len(payload)]}
 	if usual := v.usual.Load(); usual != nil && usual.segment == header {
 		t.header = usual.header
 		return t, ""

@@ -118,10 +118,23 @@ func verifyIndependently(token string) (Principal, error) {
 }
 
 // wantAgreement is the invariant: what is accepted means the same to the other
-// verifier, and what is refused is refused with a cause.
+// verifier, and what is refused is refused with a cause. What was good before, or bad,
+// makes no difference.
 func wantAgreement(t *testing.T, token string) {
 	t.Helper()
 	got, err := newTestVerifier().verify(t.Context(), token)
+	used := newTestVerifier()
+	if _, err := used.verify(t.Context(), sign(headers()[0], payloads()[0])); err != nil {
+		t.Fatal(err)
+	}
+	usual := used.usual.Load()
+	again, againErr := used.verify(t.Context(), token)
+	if again != got || fmt.Sprint(againErr) != fmt.Sprint(err) {
+		t.Fatalf("verify = %+v, %v; and after a good token %+v, %v", got, err, again, againErr)
+	}
+	if refusal, ok := errors.AsType[*Refusal](err); ok && refusal.Cause == TokenSignature && used.usual.Load() != usual {
+		t.Fatal("the header of a token with a bad signature is kept")
+	}
 	if err != nil {
 		refusal, ok := errors.AsType[*Refusal](err)
 		if !ok && !errors.Is(err, ErrKeysUnavailable) || ok && refusal.Cause == "" || got != (Principal{}) {
@@ -142,6 +155,7 @@ func payloads() []string {
 		`{"sub":"ada",` + rest + `}`,
 		`{"sub":"ada","email":"a@b","nbf":1795348800.5,"iat":1795348800,` + rest + `}`,
 		`{"sub":"ada","aud":["x","mfa.test"],"iss":"https://issuer.test","exp":1795352400}`,
+		`{"act":{"sub":"bob","aud":"x"},"x":"sub","y":["sub",{"exp":1}],"sub":"ada",` + rest + `}`,
 		`{"sub":"ada","sub":"bob",` + rest + `}`, `{"SUB":"ada",` + rest + `}`, `{"sub":"ada","SUB":"bob",` + rest + `}`,
 		"{\"sub\":\"a\xff\"," + rest + `}`, `{"sub":"a\ud800",` + rest + `}`, `{"sub":"\u0061da",` + rest + `}`,
 		`{"sub":"",` + rest + `}`, `{"sub":null,` + rest + `}`, `{"sub":7,` + rest + `}`, `{` + rest + `}`,
@@ -171,11 +185,17 @@ func FuzzSignedToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, payload string) { wantAgreement(t, sign(header, payload)) })
 }
 
+// badly returns a token with a bad signature.
+func badly(header string) string {
+	token := sign(header, payloads()[0])
+	return token[:strings.LastIndex(token, ".")+1] + base64.RawURLEncoding.EncodeToString(make([]byte, 32))
+}
+
 // FuzzToken lets the whole token be anything.
 func FuzzToken(f *testing.F) {
 	sound := sign(headers()[0], payloads()[0])
 	for _, token := range []string{
-		sound, sound + "=", sound + ".", "." + sound, "..", "", sound[:len(sound)-1], strings.ToUpper(sound),
+		sound, badly(headers()[1]), sound + "=", sound + ".", "." + sound, "..", "", sound[:len(sound)-1], strings.ToUpper(sound),
 		strings.Replace(sound, ".", "\n.", 1), sound + "\r\n", sound + " ", strings.Repeat("A", 9000),
 	} {
 		f.Add(token)
@@ -186,6 +206,7 @@ func FuzzToken(f *testing.F) {
 func TestTheTwoVerifiersAcceptTheSoundSeeds(t *testing.T) {
 	for _, token := range []string{
 		sign(headers()[0], payloads()[0]), sign(headers()[1], payloads()[1]), sign(headers()[2], payloads()[2]),
+		sign(headers()[0], payloads()[3]),
 	} {
 		ours, err := newTestVerifier().verify(t.Context(), token)
 		theirs, other := verifyIndependently(token)
