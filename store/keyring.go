@@ -28,7 +28,8 @@ var errUnreadable = errors.New("sealed value is unreadable")
 // later, drop the old one.
 //
 // With random nonces a key may seal 2^32 values (NIST SP 800-38D, section
-// 8.3): at 100 new keys a second, sixteen months.
+// 8.3). Each call seals one, also those that find a key pending: at 100 calls a second,
+// that is sixteen months.
 //
 // A Keyring is safe for concurrent use and never prints its keys.
 type Keyring struct {

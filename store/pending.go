@@ -46,7 +46,7 @@ const (
 	Created            Outcome = "created"             // none was pending
 	Reused             Outcome = "reused"              // one was pending already
 	ReplacedUnreadable Outcome = "replaced_unreadable" // what was there could not be opened
-	ReplacedExpired    Outcome = "replaced_expired"    // what was there should have been gone: clocks differ
+	ReplacedExpired    Outcome = "replaced_expired"    // what was there is past its deadline, though not gone yet
 )
 
 // PendingKey is the TOTP key that an account has to confirm before Deadline.
@@ -66,8 +66,7 @@ type Pending struct {
 	now     func() time.Time
 }
 
-// NewPending keeps secrets in backend, sealed by keyring, for ttl (1 ms to
-// 49 days).
+// NewPending keeps secrets in backend, sealed by keyring, for ttl (1 ms or more).
 func NewPending(backend Backend, keyring *Keyring, ttl time.Duration, now func() time.Time) *Pending {
 	p := &Pending{backend: backend, ttl: ttl, now: now}
 	p.SetKeyring(keyring)
@@ -89,9 +88,10 @@ const maxReplacements = 3
 // does not move.
 //
 // What is there but cannot be opened, or is past its deadline, is replaced: nobody
-// could confirm it. The replicas' clocks have to agree: what one that is ahead seals
-// has a deadline after the backend drops it. Any failure to learn what is pending is
-// ErrUnavailable, and then fresh may or may not be.
+// could confirm it. The backend drops a key later than at its deadline by what it took to
+// keep it, and by what clocks differ: those of the replicas have to agree, because what
+// one that is ahead seals has a deadline after the backend drops it. Any failure to learn
+// what is pending is ErrUnavailable, and then fresh may or may not be.
 func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret) (PendingKey, error) {
 	created := p.now()
 	text := digest(account)

@@ -19,8 +19,9 @@ const (
 	// takes long until all others have had their turn.
 	enough = 64
 
-	// maxSenders bounds the pipelines that are on their way at once, and patience is how long
-	// the next one waits for those before it: a server that is near has answered by then.
+	// maxSenders bounds the pipelines that are on their way at once, and patience, more or
+	// less, how long the next one waits for those before it: a server that is near has
+	// answered by then.
 	maxSenders = 8
 	patience   = 5 * time.Millisecond
 )
@@ -30,23 +31,25 @@ const (
 // share one write and one read. A command that is alone is sent by its caller.
 //
 // A command succeeds or fails as it would alone, except that a connection which breaks, or
-// a server that hangs, concerns the whole of a pipeline. It is for one server, or one at a
-// time: in a cluster, a primary that hangs would hold up the commands for all others.
+// a server that hangs, concerns the whole of a pipeline, and that the others of a pipeline
+// are kept on a connection to a server which refuses one of them. It is for one server, or
+// one at a time: in a cluster, a primary that hangs would hold up the commands for all others.
 //
 // go-redis has an AutoPipeliner, which is experimental: it does not heed the context of a
 // command, and may hold one back to see whether more come.
 type pipeliner struct {
 	client redis.UniversalClient
-	used   sync.Pool // of *pending
+	used   sync.Pool // of *waiter
 
 	mu      sync.Mutex
-	queue   []*pending // what is not on its way yet
-	senders int        // each sends until the queue is empty
-	sent    time.Time  // when the last of them began with what it is sending
+	queue   []*waiter // what is not on its way yet; those who have left meanwhile, too
+	senders int       // each sends until the queue is empty
+	sent    time.Time // when the last pipeline went on its way
+	waking  bool      // wake is due
 }
 
-// pending is a command that waits for its turn or for its reply.
-type pending struct {
+// waiter is a command that waits for its turn or for its reply.
+type waiter struct {
 	ctx  context.Context //nolint:containedctx // It belongs to the caller's command, which has no place of its own for it.
 	cmd  redis.Cmder
 	done chan struct{} // is sent to, and has room for it, once cmd has its result
@@ -55,16 +58,16 @@ type pending struct {
 func newPipeliner(client redis.UniversalClient) *pipeliner {
 	return &pipeliner{
 		client: client,
-		used:   sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }},
+		used:   sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }},
 	}
 }
 
 // do returns once cmd has its result, or once ctx is done: then cmd must not be looked at,
 // and nobody knows whether it was executed.
 func (p *pipeliner) do(ctx context.Context, cmd redis.Cmder) error {
-	own, ok := p.used.Get().(*pending)
+	own, ok := p.used.Get().(*waiter)
 	if !ok {
-		own = &pending{done: make(chan struct{}, 1)} // which the pool would have made
+		own = &waiter{done: make(chan struct{}, 1)} // which the pool would have made
 	}
 	own.ctx, own.cmd = ctx, cmd
 	if p.enqueue(own) {
@@ -85,18 +88,19 @@ func (p *pipeliner) do(ctx context.Context, cmd redis.Cmder) error {
 	}
 }
 
-func (p *pipeliner) reuse(own *pending) {
+func (p *pipeliner) reuse(own *waiter) {
 	own.ctx, own.cmd = nil, nil
 	p.used.Put(own)
 }
 
 // enqueue tells whether the caller becomes a sender.
-func (p *pipeliner) enqueue(own *pending) (send bool) {
+func (p *pipeliner) enqueue(own *waiter) (send bool) {
 	now := time.Now() //nolint:forbidigo // It measures a wait, which no clock of anybody's changes.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = append(p.queue, own)
 	if p.senders > 0 && (p.senders == maxSenders || now.Sub(p.sent) < patience) {
+		p.wakeLater()
 		return false
 	}
 	p.senders++
@@ -104,8 +108,32 @@ func (p *pipeliner) enqueue(own *pending) (send bool) {
 	return true
 }
 
+// wakeLater has what waits looked after once patience is over, even if nothing more comes.
+// The caller holds mu.
+func (p *pipeliner) wakeLater() {
+	if !p.waking {
+		p.waking = true
+		time.AfterFunc(patience, p.wake)
+	}
+}
+
+// wake finds another sender for what still waits, if those that there are are stuck.
+func (p *pipeliner) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waking = false
+	if len(p.queue) == 0 {
+		return
+	}
+	if p.senders < maxSenders && time.Since(p.sent) >= patience { //nolint:forbidigo // as in enqueue
+		p.senders++
+		go p.send()
+	}
+	p.wakeLater()
+}
+
 // takeOnly takes the caller's own command from the queue if there is no other.
-func (p *pipeliner) takeOnly(own *pending) bool {
+func (p *pipeliner) takeOnly(own *waiter) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.queue) != 1 || p.queue[0] != own {
@@ -128,7 +156,7 @@ func (p *pipeliner) handOver() {
 
 // send sends pipelines until the queue is empty.
 func (p *pipeliner) send() {
-	var batch []*pending
+	var batch []*waiter
 	for {
 		batch = p.next(batch[:0])
 		if len(batch) == 0 {
@@ -149,22 +177,23 @@ func (p *pipeliner) waiting() int {
 
 // next moves commands from the queue to batch. If there are none, the caller ceases to be
 // a sender.
-func (p *pipeliner) next(batch []*pending) []*pending {
+func (p *pipeliner) next(batch []*waiter) []*waiter {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.queue) == 0 {
+		p.senders--
+		return batch
+	}
 	n := min(len(p.queue), maxPipeline)
 	batch = append(batch, p.queue[:n]...)
 	p.queue = slices.Delete(p.queue, 0, n)
-	if n == 0 {
-		p.senders--
-	}
 	p.sent = time.Now() //nolint:forbidigo // as in enqueue
 	return batch
 }
 
 // execute sends a pipeline, but for the commands whose callers have left: of those, none
 // begins.
-func (p *pipeliner) execute(batch []*pending) {
+func (p *pipeliner) execute(batch []*waiter) {
 	pipeline := p.client.Pipeline()
 	sent := batch[:0]
 	for _, command := range batch {

@@ -56,6 +56,42 @@ func (r *Redis) do(ctx context.Context, args ...any) *redis.Cmd {
 	return cmd
 }
 
+// panicHook makes an error of a panic. A reply says how much is in it, and go-redis makes
+// room for that much: for more than there can be, that is a panic, which on a goroutine of
+// its own would end the process.
+type panicHook struct{}
+
+// DialHook implements redis.Hook.
+func (panicHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (panicHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) (err error) {
+		defer func() {
+			if fault := recover(); fault != nil {
+				err = fmt.Errorf("panic: %v", fault)
+				cmd.SetErr(err)
+			}
+		}()
+		return next(ctx, cmd)
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (panicHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) (err error) {
+		defer func() {
+			if fault := recover(); fault != nil {
+				err = fmt.Errorf("panic: %v", fault)
+				for _, cmd := range cmds { // whatever some of them were answered before
+					cmd.SetErr(err)
+				}
+			}
+		}()
+		return next(ctx, cmds)
+	}
+}
+
 // run executes what a request asks: together with what others ask, if it can be.
 func (r *Redis) run(ctx context.Context, cmd redis.Cmder) error {
 	if r.pipeliner != nil {
