@@ -88,8 +88,6 @@ func answerError(err error, c echo.Context) {
 	case http.StatusUnauthorized:
 		refusal, _ := errors.AsType[*auth.Refusal](err)
 		header.Set(echo.HeaderWWWAuthenticate, refusal.Challenge())
-	case http.StatusRequestEntityTooLarge:
-		header.Set(echo.HeaderConnection, "close") // the rest of the body is not read
 	case http.StatusServiceUnavailable:
 		header.Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter))
 	}

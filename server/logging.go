@@ -39,8 +39,8 @@ func newAuditLogger(w io.Writer) *slog.Logger {
 	return slog.New(originHandler{slog.NewJSONHandler(w, nil)})
 }
 
-// tame cuts a text that is too long, and drops what a terminal may obey and slog does not
-// escape: the control and format characters beyond ASCII.
+// tame cuts a text that is too long, and replaces what a terminal may obey and slog does not
+// escape: DEL, and the control and format characters beyond ASCII.
 func tame(attr slog.Attr) slog.Attr {
 	if err, ok := attr.Value.Any().(error); ok {
 		attr.Value = slog.StringValue(err.Error())
@@ -132,6 +132,20 @@ func (h originHandler) WithGroup(name string) slog.Handler {
 	return originHandler{h.Handler.WithGroup(name)}
 }
 
+// serverHandler logs what net/http has to tell. Failed TLS handshakes are for DEBUG alone:
+// anybody can have one, and the probes of load balancers do all the time.
+type serverHandler struct{ slog.Handler }
+
+func (h serverHandler) Handle(ctx context.Context, record slog.Record) error {
+	if strings.HasPrefix(record.Message, "http: TLS handshake error") {
+		record.Level = slog.LevelDebug
+		if !h.Enabled(ctx, record.Level) {
+			return nil
+		}
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
 // wellFormedID matches a UUID, and the 32 hexadecimal digits of nginx. No credential
 // looks like that, so none gets into the log as a request id.
 var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F][0-9a-fA-F-]{14,62}[0-9a-fA-F]$`)
@@ -190,10 +204,17 @@ func knownMethod(method string) string {
 }
 
 // classify says what a request's error means to an operator. A refused or mistaken
-// request is no error of the service, nor is one that failed because its client left.
+// request is no error of the service, nor is one that failed because its client left. A
+// panic always is, even if it came too late to change the answer.
 func classify(ctx context.Context, err error, status int) (slog.Level, []slog.Attr) {
 	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
 		return slog.LevelInfo, []slog.Attr{slog.String("cause", string(refusal.Cause))}
+	}
+	if is[*panicError](err) {
+		return slog.LevelError, []slog.Attr{slog.String("error", err.Error())}
+	}
+	if err != nil && status < http.StatusBadRequest {
+		return slog.LevelInfo, []slog.Attr{slog.String("cause", "answer_cut_off"), slog.String("error", err.Error())}
 	}
 	if err == nil || status < http.StatusInternalServerError {
 		return slog.LevelInfo, nil

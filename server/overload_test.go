@@ -143,6 +143,30 @@ func TestAConnectionTooManyIsClosedAtOnce(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := &boundedListener{Listener: listener, most: 1}
+	defer bounded.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := bounded.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_ = server.Close()
+	}
+	if n := bounded.open.Load(); n != 0 {
+		t.Errorf("%d connections are open; want none", n)
+	}
+}
+
 func TestTheOverloadIsCounted(t *testing.T) {
 	redis := storetest.StartRedis(t)
 	s := startService(t, testEnviron(redis, "MFA_MAX_IN_FLIGHT=1"))

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,10 +31,19 @@ const (
 	maxHeader    = 16 << 10         // bytes; holds the longest token twice
 )
 
-// heapFloor is added to the heap and never touched, so that it takes no memory. The
-// collector runs whenever the heap has doubled: with the few MiB that are alive here, tens
-// of times a second, at a fifth of all CPU. GOGC and GOMEMLIMIT keep their meaning.
+// heapFloor is added to the heap and never touched: it takes no memory itself, but lets as
+// much more garbage lie. The collector runs whenever the heap has doubled: with the few MiB
+// that are alive here, tens of times a second, at a fifth of all CPU. GOGC keeps its meaning.
+// With GOMEMLIMIT there is no floor: it would count as memory in use, and have the collector
+// run all the time.
 const heapFloor = 16 << 20 // bytes
+
+func makeHeapFloor() []byte {
+	if debug.SetMemoryLimit(-1) != math.MaxInt64 { // -1 changes nothing
+		return nil
+	}
+	return make([]byte, heapFloor)
+}
 
 func (p *process) serveCommand() *cobra.Command {
 	var dev bool
@@ -71,7 +82,7 @@ func (p *process) serveCommand() *cobra.Command {
 //
 //nolint:funlen // All of the wiring stands in one place.
 func (p *process) serve(stop context.Context, s settings, load func() (settings, error), dev bool) error {
-	floor := make([]byte, heapFloor)
+	floor := makeHeapFloor()
 	defer runtime.KeepAlive(floor)
 	level := new(slog.LevelVar)
 	level.Set(s.LogLevel.Level)
@@ -232,6 +243,6 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes: maxHeader,
 		// Else net/http answers OPTIONS * by itself, past everything that we do.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:                     slog.NewLogLogger(serverHandler{log.Handler()}, slog.LevelWarn),
 	}
 }

@@ -36,7 +36,7 @@ type settings struct {
 	PendingTTL  pendingTTL           `env:"MFA_PENDING_TTL" default:"10m" help:"how long a key stays pending: 1m to 24h"`
 	JWTIssuer   string               `env:"MFA_JWT_ISSUER" help:"expected iss of bearer tokens. Required for bearer tokens"`
 	JWTAudience string               `env:"MFA_JWT_AUDIENCE" help:"expected aud of bearer tokens. Required for bearer tokens"`
-	JWTSecret   hmacSecret           `env:"MFA_JWT_SECRET" secret:"true" help:"HS256 key of bearer tokens, 32 bytes at least"`
+	JWTSecret   hmacSecret           `env:"MFA_JWT_SECRET" secret:"true" help:"HS256 key of bearer tokens, taken as it stands (not as base64), 32 bytes at least"`
 	JWTKeySet   *auth.KeySetLocation `env:"MFA_JWT_JWKS" help:"JWK set of bearer tokens, a file or an https URL: RS256, PS256, ES256, ES384, EdDSA"`
 	JWTRefresh  keySetInterval       `env:"MFA_JWT_JWKS_REFRESH" default:"5m" help:"how often the JWK set is read again, 1s to 1h: a key that left it stops working"`
 	JWTLeeway   leeway               `env:"MFA_JWT_LEEWAY" default:"30s" help:"clock skew allowed in bearer tokens: 0s to 5m"`
@@ -189,8 +189,8 @@ func assign(field reflect.Value, value string) error {
 }
 
 // serviceLink matches what Kubernetes puts into every container near a Service that is
-// called mfa, or mfa-something.
-var serviceLink = regexp.MustCompile(`^MFA_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+// called mfa, or mfa-something. MFA_PORT with a mere number is none, but a misspelling.
+var serviceLink = regexp.MustCompile(`^MFA_([A-Z0-9_]+_)?(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=|PORT=[a-z]+://)`)
 
 // variables returns the values of the MFA_ variables and of the files that
 // MFA_…_FILE variables name. An empty variable counts as unset, but an empty file or
@@ -202,7 +202,7 @@ func variables(environ []string) (map[string]string, faults) {
 	known := declared()
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, "MFA_") || serviceLink.MatchString(name) {
+		if !strings.HasPrefix(name, "MFA_") || serviceLink.MatchString(variable) {
 			continue
 		}
 		base, isFile := strings.CutSuffix(name, "_FILE")

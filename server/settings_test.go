@@ -40,6 +40,8 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
 		"MFA_REDIS_PORT=tcp://10.0.0.2:6379",
 		"MFA_REDIS_PORT_6379_TCP_ADDR=10.0.0.2",
 		"MFA_PORT_TYPO=" + hidden,
+		"MFA_PORT=" + hidden, // Kubernetes' would be a URL
+		"MFA_REDIS_PORT=6379",
 		"MFA_LISTEN=" + hidden,
 		"MFA_ADMIN_LISTEN=127.0.0.1:99999",
 	}}
@@ -49,6 +51,8 @@ func TestAllFaultySettingsAreReportedTogetherAndWithoutTheirValues(t *testing.T)
   MFA_REDIS_ADDR: there is no such setting
   MFA_SEAL_KEYS: is set twice, as variable and as file
   MFA_PORT_TYPO: there is no such setting
+  MFA_PORT: there is no such setting
+  MFA_REDIS_PORT: there is no such setting
   MFA_LISTEN: must be host:port, or :port for all addresses
   MFA_ADMIN_LISTEN: must be host:port, or :port for all addresses
   MFA_REDIS_URL: must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://

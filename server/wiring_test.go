@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -256,20 +258,50 @@ func TestARefusalDoesNotAwaitTheBody(t *testing.T) {
 }
 
 // halfWritten is an answer that fails after it has begun.
-type halfWritten struct{}
+type halfWritten struct{ fail func() error }
 
-func (halfWritten) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
+func (h halfWritten) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Totp-Key-Expires-In", "1")
 	w.Header().Set("X-Request-Id", "") // which does not stay empty
 	_, err := io.WriteString(w, `{"data":{}}`)
-	return errors.Join(err, errors.New("too late"))
+	return errors.Join(err, h.fail())
 }
 
 func TestAnAnswerThatHasBegunIsNotFollowedByAnother(t *testing.T) {
-	s := serveOps(t, spec(t), anyKey{}, opsFunc(func(context.Context) (gen.GenerateTOTPKeyResponseObject, error) { return halfWritten{}, nil }))
-	if got := s.post(withKey(auth.NewAPIKey())); got.body != `{"data":{}}` {
-		t.Errorf("body %s; want what was written first", got.body)
+	for level, fail := range map[string]func() error{
+		"INFO":  func() error { return errors.New("too late") },
+		"ERROR": func() error { panic("too late") },
+	} {
+		s := serveOps(t, spec(t), anyKey{}, opsFunc(func(context.Context) (gen.GenerateTOTPKeyResponseObject, error) { return halfWritten{fail}, nil }))
+		if got := s.post(withKey(auth.NewAPIKey())); got.body != `{"data":{}}` {
+			t.Errorf("body %s; want what was written first", got.body)
+		}
+		line := s.logLines("request")[0]
+		if text, _ := line["error"].(string); line["level"] != level || !strings.Contains(text, "too late") {
+			t.Errorf("log line %v; want %s and the cause", line, level)
+		}
+	}
+}
+
+func TestFailedHandshakesAreForDebugAlone(t *testing.T) {
+	log := &output{}
+	server := newServer(http.NotFoundHandler(), newLogger(log, slog.LevelInfo, "json"))
+	server.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+	server.ErrorLog.Print("http: anything else")
+	if text := log.String(); strings.Contains(text, "handshake") || !strings.Contains(text, `"level":"WARN","msg":"http: anything else"`) {
+		t.Errorf("log %s; want the second line alone, at WARN", text)
+	}
+}
+
+func TestAMemoryLimitDoesWithoutTheHeapFloor(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
+	if got := len(makeHeapFloor()); got != heapFloor {
+		t.Errorf("a floor of %d bytes; want %d", got, heapFloor)
+	}
+	debug.SetMemoryLimit(1 << 40)
+	if got := len(makeHeapFloor()); got != 0 {
+		t.Errorf("a floor of %d bytes with GOMEMLIMIT; want none", got)
 	}
 }
 
@@ -323,8 +355,9 @@ func TestTheLogLineOfARequest(t *testing.T) {
 
 func TestEveryConnectionHasLimits(t *testing.T) {
 	server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
-	if server.ReadTimeout <= 0 || server.WriteTimeout <= server.ReadTimeout ||
-		server.IdleTimeout <= 0 || server.MaxHeaderBytes <= 0 || server.ErrorLog == nil {
+	// README.md names the first two: whoever changes them changes it.
+	if server.ReadTimeout != 5*time.Second || server.IdleTimeout != 2*time.Minute ||
+		server.WriteTimeout <= server.ReadTimeout || server.MaxHeaderBytes <= 0 || server.ErrorLog == nil {
 		t.Errorf("limits %+v", server)
 	}
 	s, err := loadSettings(nil, nil, nil)

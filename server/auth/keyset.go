@@ -22,8 +22,7 @@ const (
 	// an unknown kid ask for, in the whole process: strangers can invent kids.
 	unknownKeyInterval = 30 * time.Second
 
-	// unknownKeyWait is the longest that such a token's request waits for it. It leaves
-	// its caller time to look up an API key that came along.
+	// unknownKeyWait is the longest that such a token's request waits for it.
 	unknownKeyWait = 150 * time.Millisecond
 
 	// retryInterval is the longest time until the next attempt after one that failed.
