@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -192,5 +194,16 @@ func TestTheAnswerToAnOversizedHeaderHasAnEnd(t *testing.T) {
 	}
 	if text, err := io.ReadAll(answer); err != nil || !bytes.HasPrefix(text, []byte("HTTP/1.1 431 ")) {
 		t.Errorf("%q, %v; want 431 and the end", text, err)
+	}
+}
+
+func TestAMemoryLimitDoesWithoutTheHeapFloor(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
+	if got := len(makeHeapFloor()); got != heapFloor {
+		t.Errorf("a floor of %d bytes; want %d", got, heapFloor)
+	}
+	debug.SetMemoryLimit(1 << 40)
+	if got := len(makeHeapFloor()); got != 0 {
+		t.Errorf("a floor of %d bytes with GOMEMLIMIT; want none", got)
 	}
 }

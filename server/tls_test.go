@@ -231,3 +231,13 @@ func TestFaultyTLSSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestFailedHandshakesAreForDebugAlone(t *testing.T) {
+	log := &output{}
+	server := newServer(http.NotFoundHandler(), newLogger(log, slog.LevelInfo, "json"))
+	server.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+	server.ErrorLog.Print("http: anything else")
+	if text := log.String(); strings.Contains(text, "handshake") || !strings.Contains(text, `"level":"WARN","msg":"http: anything else"`) {
+		t.Errorf("log %s; want the second line alone, at WARN", text)
+	}
+}

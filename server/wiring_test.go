@@ -5,12 +5,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
-	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -281,27 +279,6 @@ func TestAnAnswerThatHasBegunIsNotFollowedByAnother(t *testing.T) {
 		if text, _ := line["error"].(string); line["level"] != level || !strings.Contains(text, "too late") {
 			t.Errorf("log line %v; want %s and the cause", line, level)
 		}
-	}
-}
-
-func TestFailedHandshakesAreForDebugAlone(t *testing.T) {
-	log := &output{}
-	server := newServer(http.NotFoundHandler(), newLogger(log, slog.LevelInfo, "json"))
-	server.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
-	server.ErrorLog.Print("http: anything else")
-	if text := log.String(); strings.Contains(text, "handshake") || !strings.Contains(text, `"level":"WARN","msg":"http: anything else"`) {
-		t.Errorf("log %s; want the second line alone, at WARN", text)
-	}
-}
-
-func TestAMemoryLimitDoesWithoutTheHeapFloor(t *testing.T) {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
-	if got := len(makeHeapFloor()); got != heapFloor {
-		t.Errorf("a floor of %d bytes; want %d", got, heapFloor)
-	}
-	debug.SetMemoryLimit(1 << 40)
-	if got := len(makeHeapFloor()); got != 0 {
-		t.Errorf("a floor of %d bytes with GOMEMLIMIT; want none", got)
 	}
 }
 

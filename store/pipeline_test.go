@@ -51,17 +51,23 @@ func TestAPipelineGivesEachCallerItsOwnReply(t *testing.T) {
 	}
 }
 
+// holdSlow has each GET of slow wait until release is closed, having told held of it.
+func holdSlow(proxy *storetest.Proxy) (held <-chan struct{}, release chan<- struct{}) {
+	arrived, end := make(chan struct{}), make(chan struct{})
+	proxy.Do(storetest.Fault{Command: "get", Key: "slow", Action: func(x *storetest.Exchange) bool {
+		arrived <- struct{}{}
+		<-end
+		return storetest.Pass(x)
+	}})
+	return arrived, end
+}
+
 // A caller who has left before its turn is not served: its command is not sent at all.
 func TestACommandWhoseCallerHasLeftIsNotSent(t *testing.T) {
 	server := storetest.StartRedis(t)
 	proxy := storetest.StartProxy(t, server.Addr)
 	backend := newRedis(t, proxy.URL)
-	held, release := make(chan struct{}), make(chan struct{})
-	proxy.Do(storetest.Fault{Command: "get", Key: "slow", Action: func(x *storetest.Exchange) bool {
-		held <- struct{}{}
-		<-release
-		return storetest.Pass(x)
-	}})
+	held, release := holdSlow(proxy)
 	var slow sync.WaitGroup
 	for range 8 { // all the senders that there may be
 		slow.Go(func() { _, _ = backend.Get(context.Background(), "slow") })
@@ -88,12 +94,7 @@ func TestACommandWhoseCallerHasLeftIsNotSent(t *testing.T) {
 func TestWhatComesLaterDoesNotWaitForASlowReply(t *testing.T) {
 	proxy := storetest.StartProxy(t, storetest.StartRedis(t).Addr)
 	backend := newRedis(t, proxy.URL)
-	held, release := make(chan struct{}), make(chan struct{})
-	proxy.Do(storetest.Fault{Command: "get", Key: "slow", Action: func(x *storetest.Exchange) bool {
-		held <- struct{}{}
-		<-release
-		return storetest.Pass(x)
-	}})
+	held, release := holdSlow(proxy)
 	var slow sync.WaitGroup
 	for range 2 { // of the senders that there may be
 		slow.Go(func() {
