@@ -154,6 +154,22 @@ func TestAReplyBeyondAllMeasureIsAnError(t *testing.T) {
 	}
 }
 
+// unwritable has go-redis panic while it writes a command.
+type unwritable struct{}
+
+func (unwritable) MarshalBinary() ([]byte, error) { panic("unwritable") }
+
+func TestAPanicInAClusterIsAnError(t *testing.T) {
+	backend := newRedis(t, storetest.StartCluster(t).URL)
+	err := backend.Client().Set(t.Context(), "key", unwritable{}, time.Minute).Err()
+	if err == nil || err.Error() != "panic: unwritable" {
+		t.Errorf("%v; want the panic as an error", err)
+	}
+	if _, err := backend.Get(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("get afterwards: %v; want ErrNotFound", err)
+	}
+}
+
 func TestAClosedClientAnswersAtOnce(t *testing.T) {
 	backend := newRedis(t, storetest.StartRedis(t).URL)
 	if err := backend.Close(); err != nil {
