@@ -197,13 +197,13 @@ func TestTheAnswerToAnOversizedHeaderHasAnEnd(t *testing.T) {
 	}
 }
 
-func TestAMemoryLimitDoesWithoutTheHeapFloor(t *testing.T) {
+func TestASmallMemoryLimitDoesWithoutTheHeapFloor(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 	if got := len(makeHeapFloor()); got != heapFloor {
 		t.Errorf("a floor of %d bytes; want %d", got, heapFloor)
 	}
-	debug.SetMemoryLimit(1 << 40)
+	debug.SetMemoryLimit(4*heapFloor - 1)
 	if got := len(makeHeapFloor()); got != 0 {
-		t.Errorf("a floor of %d bytes with GOMEMLIMIT; want none", got)
+		t.Errorf("a floor of %d bytes with a small GOMEMLIMIT; want none", got)
 	}
 }

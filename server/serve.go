@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"runtime"
@@ -34,12 +33,12 @@ const (
 // heapFloor is added to the heap and never touched: it takes no memory itself, but lets as
 // much more garbage lie. The collector runs whenever the heap has doubled: with the few MiB
 // that are alive here, tens of times a second, at a fifth of all CPU. GOGC keeps its meaning.
-// With GOMEMLIMIT there is no floor: it would count as memory in use, and have the collector
-// run all the time.
+// With a small GOMEMLIMIT there is no floor: it counts as memory in use, and would have the
+// collector run all the time.
 const heapFloor = 16 << 20 // bytes
 
 func makeHeapFloor() []byte {
-	if debug.SetMemoryLimit(-1) != math.MaxInt64 { // -1 changes nothing
+	if debug.SetMemoryLimit(-1) < 4*heapFloor { // -1 changes nothing
 		return nil
 	}
 	return make([]byte, heapFloor)

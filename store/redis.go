@@ -58,7 +58,8 @@ func (r *Redis) do(ctx context.Context, args ...any) *redis.Cmd {
 
 // panicHook makes an error of a panic. A reply says how much is in it, and go-redis makes
 // room for that much: for more than there can be, that is a panic, which on a goroutine of
-// its own would end the process.
+// its own would end the process. What go-redis asks of sentinels has no hook, and more than
+// there is memory for ends the process all the same.
 type panicHook struct{}
 
 // DialHook implements redis.Hook.
