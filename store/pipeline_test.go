@@ -125,35 +125,6 @@ func TestWhatComesLaterDoesNotWaitForASlowReply(t *testing.T) {
 	slow.Wait()
 }
 
-// More in a reply than there can be is a panic in go-redis, which must not end the process.
-func TestAReplyBeyondAllMeasureIsAnError(t *testing.T) {
-	proxy := storetest.StartProxy(t, storetest.StartRedis(t).Addr)
-	backend := newRedis(t, proxy.URL)
-	proxy.Do(
-		storetest.Fault{Command: "set", Action: storetest.Instead("*4611686018427387904\r\n")},
-		storetest.Fault{Command: "get", Action: storetest.Instead("$9223372036854775000\r\n")},
-	)
-	var callers sync.WaitGroup
-	for i := range 100 {
-		callers.Go(func() {
-			if _, err := backend.PutIfAbsent(t.Context(), fmt.Sprint(i), []byte("x"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("put: %v; want ErrUnavailable", err)
-			}
-			if value, err := backend.Get(t.Context(), fmt.Sprint(i)); !errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("get: %q, %v; want ErrUnavailable", value, err)
-			}
-		})
-	}
-	callers.Wait()
-	if err := backend.Ready(t.Context()); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("ready: %v; want ErrUnavailable", err)
-	}
-	proxy.Do()
-	if existing, err := backend.PutIfAbsent(t.Context(), "after", []byte("x"), time.Minute); existing != nil || err != nil {
-		t.Errorf("put afterwards: %q, %v", existing, err)
-	}
-}
-
 // unwritable has go-redis panic while it writes a command.
 type unwritable struct{}
 

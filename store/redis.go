@@ -56,10 +56,9 @@ func (r *Redis) do(ctx context.Context, args ...any) *redis.Cmd {
 	return cmd
 }
 
-// panicHook makes an error of a panic. A reply says how much is in it, and go-redis makes
-// room for that much: for more than there can be, that is a panic, which on a goroutine of
-// its own would end the process. What go-redis asks of sentinels has no hook, and more than
-// there is memory for ends the process all the same.
+// panicHook makes an error of a panic: go-redis has some for replies that make no sense, and
+// on a goroutine of its own one would end the process. What it asks of sentinels by itself
+// has no hook.
 type panicHook struct{}
 
 // DialHook implements redis.Hook.

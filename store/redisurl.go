@@ -172,7 +172,11 @@ func (u RedisURL) connect(dialing func(address string, encrypted bool)) redis.Un
 	dial := redis.NewDialer(&redis.Options{DialTimeout: redisTimeout, TLSConfig: options.TLSConfig})
 	options.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialing(address, options.TLSConfig != nil)
-		return dial(ctx, network, address)
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return newWary(conn), nil
 	}
 	if options.IsClusterMode {
 		o := options.Cluster()
