@@ -131,7 +131,7 @@ func (a observedAuthenticator) Authenticate(ctx context.Context, header http.Hea
 	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
 		a.refusals.WithLabelValues(string(refusal.Cause)).Inc()
 		span.SetAttributes(attribute.String("mfa.cause", string(refusal.Cause)))
-	} else if err != nil {
+	} else if err != nil && !is[*auth.AwaitedKey](err) {
 		span.SetStatus(codes.Error, "")
 	}
 	return principal, err

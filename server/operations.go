@@ -79,6 +79,22 @@ func (p *place) leave() {
 	}
 }
 
+// authenticate leaves the place while a token's key is awaited: anybody can invent tokens
+// that wait, and nothing is done meanwhile.
+func (p *place) authenticate(r *http.Request) (auth.Principal, error) {
+	principal, err := p.authenticator.Authenticate(r.Context(), r.Header)
+	awaited, ok := errors.AsType[*auth.AwaitedKey](err)
+	if !ok {
+		return principal, err
+	}
+	p.leave()
+	ctx := awaited.Wait(r.Context())
+	if err := p.take(); err != nil {
+		return auth.Principal{}, err
+	}
+	return p.authenticator.Authenticate(ctx, r.Header)
+}
+
 // matchOperations pairs each route with its operation. One without the other is
 // an error: a route that the document does not know would be served unchecked.
 func matchOperations(document *openapi3.T, routes []*echo.Route) (map[routeKey]*routers.Route, error) {
@@ -153,7 +169,7 @@ func (o *operations) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		defer place.leave()
-		principal, err := o.authenticator.Authenticate(c.Request().Context(), c.Request().Header)
+		principal, err := place.authenticate(c.Request())
 		if err != nil {
 			return err
 		}

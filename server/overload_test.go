@@ -10,13 +10,17 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
@@ -115,6 +119,43 @@ func TestABodyThatDoesNotComeTakesNoPlace(t *testing.T) {
 	}
 	if got := s.readAnswerTo("POST "+generatePath, answer); got.status != http.StatusOK {
 		t.Errorf("without its body: %d; want 200", got.status)
+	}
+}
+
+// awaitsKey has a token's key awaited, unless it has been already.
+type awaitsKey struct{ calls int }
+
+func (a *awaitsKey) Authenticate(context.Context, http.Header) (auth.Principal, error) {
+	if a.calls++; a.calls == 1 {
+		return auth.Principal{}, &auth.AwaitedKey{}
+	}
+	return auth.Principal{Account: "ada"}, nil
+}
+
+// Whoever has an unknown key, which anybody can invent, waits outside and comes in again
+// like everybody else.
+func TestAKeyThatIsAwaitedTakesNoPlace(t *testing.T) {
+	for name, other := range map[string]bool{"alone": false, "somebody else comes in": true} {
+		synctest.Test(t, func(t *testing.T) {
+			o := &operations{inFlight: make(chan struct{}, 1), overloaded: prometheus.NewCounter(prometheus.CounterOpts{}), authenticator: &awaitsKey{}}
+			waiting := place{operations: o}
+			if err := waiting.take(); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(100*time.Millisecond, func() {
+				meanwhile := place{operations: o}
+				if err := meanwhile.take(); err != nil {
+					t.Errorf("%s: it keeps its place while it waits", name)
+				}
+				if !other {
+					meanwhile.leave()
+				}
+			})
+			principal, err := waiting.authenticate(httptest.NewRequest(http.MethodPost, generatePath, http.NoBody))
+			if other && !errors.Is(err, errOverloaded) || !other && (err != nil || principal.Account != "ada" || len(o.inFlight) != 1) {
+				t.Errorf("%s: %+v, %v, %d places taken", name, principal, err, len(o.inFlight))
+			}
+		})
 	}
 }
 

@@ -13,8 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
 	"quiva.ai/mfa/server/auth"
@@ -38,13 +40,17 @@ func TestTracesFollowTheGatewaysAndHoldNoSecret(t *testing.T) {
 		proto.Merge(&received, &part)
 	}))
 	t.Cleanup(receiver.Close)
-	s := startProcess(t, testEnviron(storetest.StartRedis(t), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL))
+	known, unknown := newIssuerKey(t, "1", jwt.SigningMethodES256), newIssuerKey(t, "2", jwt.SigningMethodES256)
+	issuer := newIssuer(t, set(keySet(t, known.member(t, nil))))
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL, "MFA_JWT_JWKS="+issuer.URL))
+	storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == http.StatusOK })
 	const account, trace, parent = "account-7f3a", "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	key, token, stranger := s.newAPIKey(account), newToken(t, goodClaims(account, nil)), auth.NewAPIKey()
 	from := http.Header{"Traceparent": {"00-" + trace + "-" + parent + "-01"}, "Tracestate": {"user=ada@example.com"}, "Baggage": {"user=" + account}}
 	totp, _ := s.generate(join(withKey(key), from))
 	s.post(join(bearer(token), from))
 	s.post(withKey(stranger))
+	s.post(bearer(unknown.token(t, goodClaims(account, nil), nil)))
 	s.send(key, "/"+token, nil, http.NoBody)
 	if status := s.stop(); status != 0 { // and the last traces are sent
 		t.Fatalf("exit status %d\n%s", status, s.log)
@@ -54,6 +60,9 @@ func TestTracesFollowTheGatewaysAndHoldNoSecret(t *testing.T) {
 		for _, scope := range resource.ScopeSpans {
 			for _, span := range scope.Spans {
 				names[hex.EncodeToString(span.SpanId)] = span.Name
+				if span.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR {
+					t.Errorf("%s is in error, where nothing went wrong", span.Name)
+				}
 				if hex.EncodeToString(span.TraceId) == trace {
 					parents[hex.EncodeToString(span.SpanId)] = hex.EncodeToString(span.ParentSpanId)
 				}

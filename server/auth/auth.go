@@ -116,7 +116,7 @@ func New(c Config) (*Authenticator, error) {
 
 // Authenticate returns the one principal that every credential in header names.
 // The error is a *Refusal, or says why that cannot be told: ErrKeysUnavailable, or
-// what the KeyFinder returned.
+// what the KeyFinder returned; or not yet: *AwaitedKey.
 func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
 	token, hasToken, err := bearerToken(header)
 	if err != nil {

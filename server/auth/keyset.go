@@ -22,7 +22,7 @@ const (
 	// an unknown kid ask for, in the whole process: strangers can invent kids.
 	unknownKeyInterval = 30 * time.Second
 
-	// unknownKeyWait is the longest that such a token's request waits for it.
+	// unknownKeyWait is the longest that an AwaitedKey is waited for.
 	unknownKeyWait = 150 * time.Millisecond
 
 	// retryInterval is the longest time until the next attempt after one that failed.
@@ -238,29 +238,41 @@ func readRegularFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxKeySet+1))
 }
 
-// find returns the one key that a token with this kid and alg can be verified with.
-// A kid that is unknown may be newer than the set: find then waits for a refresh if
-// one may be asked for, but never longer than unknownKeyWait. The error is
-// ErrKeysUnavailable.
+// AwaitedKey is the error for a token whose kid is unknown, while a newer JWK set is read
+// that may have its key.
+type AwaitedKey struct{ refreshed <-chan struct{} }
+
+// Error tells nothing of the token.
+func (*AwaitedKey) Error() string { return "the JWK set with the token's key may be under way" }
+
+// Wait waits until that set is there, 150 ms at most. With the context that it returns, in
+// which nothing is waited for a second time, the same request is to be authenticated again.
+func (a *AwaitedKey) Wait(ctx context.Context) context.Context {
+	limit := time.NewTimer(unknownKeyWait)
+	defer limit.Stop()
+	select {
+	case <-a.refreshed:
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	return context.WithValue(ctx, waitedKey{}, true)
+}
+
+type waitedKey struct{}
+
+// find returns the one key that a token with this kid and alg can be verified with. The
+// error is ErrKeysUnavailable or, if its kid may be newer than the set, an AwaitedKey.
 func (s *KeySet) find(ctx context.Context, kid, alg string) (key verificationKey, ok bool, err error) {
 	if err := s.Check(ctx); err != nil {
 		return verificationKey{}, false, err
 	}
-	if key, ok = s.lookUp(kid, alg); ok || kid == "" {
+	if key, ok = s.lookUp(kid, alg); ok || kid == "" || ctx.Value(waitedKey{}) != nil {
 		return key, ok, nil
 	}
-	refreshed := s.ask()
-	if refreshed == nil {
-		return verificationKey{}, false, nil
+	if refreshed := s.ask(); refreshed != nil {
+		return verificationKey{}, false, &AwaitedKey{refreshed}
 	}
-	ctx, cancel := context.WithTimeout(ctx, unknownKeyWait)
-	defer cancel()
-	select {
-	case <-refreshed:
-	case <-ctx.Done():
-	}
-	key, ok = s.lookUp(kid, alg)
-	return key, ok, nil
+	return verificationKey{}, false, nil
 }
 
 // lookUp demands that exactly one key fits: the one with the token's kid, or, for a

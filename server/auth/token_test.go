@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -247,6 +248,8 @@ func TestATokenIsJudgedByTheKeysOfNowWhateverIsRemembered(t *testing.T) {
 	v := newTestVerifier()
 	v.keys = NewKeySet(KeySetLocation{path: "/no/such/file"}, time.Hour, func() time.Time { return testNow }, nil)
 	good := []verificationKey{{"a", jwt.SigningMethodEdDSA, a}, {"b", jwt.SigningMethodEdDSA, b}}
+	over, stop := context.WithCancel(t.Context())
+	stop() // no key is waited for
 	for i, c := range []struct {
 		keys []verificationKey
 		want Cause
@@ -260,7 +263,7 @@ func TestATokenIsJudgedByTheKeysOfNowWhateverIsRemembered(t *testing.T) {
 		{good, ""},
 	} {
 		v.keys.keys.Store(&c.keys)
-		got, err := v.verify(t.Context(), token)
+		got, err := v.verify((&AwaitedKey{}).Wait(over), token)
 		refusal, _ := errors.AsType[*Refusal](err)
 		if c.want == "" && (err != nil || got.KeyID != "a") || c.want != "" && (refusal == nil || refusal.Cause != c.want) {
 			t.Errorf("token %d: %+v, %v; want cause %q", i, got, err, c.want)
@@ -330,31 +333,35 @@ func TestAKeyThatIsPublishedDuringARefreshIsFound(t *testing.T) {
 // A token with an unknown kid does not wait for an issuer that does not answer, and that
 // issuer does not end the refreshing.
 func TestTheWaitForAKeyEnds(t *testing.T) {
-	set := NewKeySet(KeySetLocation{url: "http://127.0.0.1"}, time.Hour, time.Now, nil)
-	set.keys.Store(&[]verificationKey{})
-	if _, ok, err := set.find(t.Context(), "", "RS256"); ok || err != nil || set.asked != nil {
-		t.Error("a token without kid asked for a refresh, which cannot help it")
-	}
-	found := make(chan bool)
-	go func() { // nothing runs that could refresh the set
-		_, ok, err := set.find(context.Background(), "unknown", "RS256")
-		found <- ok || err != nil
-	}()
-	select {
-	case ok := <-found:
-		if ok {
-			t.Error("an unknown key was found")
+	synctest.Test(t, func(t *testing.T) {
+		set := NewKeySet(KeySetLocation{url: "http://127.0.0.1"}, time.Hour, time.Now, nil)
+		set.keys.Store(&[]verificationKey{})
+		if _, ok, err := set.find(t.Context(), "", "RS256"); ok || err != nil || set.asked != nil {
+			t.Error("a token without kid asked for a refresh, which cannot help it")
 		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("find waits for ever")
-	}
-	// README.md names the first.
-	if unknownKeyWait != 150*time.Millisecond || set.client.Timeout != fetchTimeout {
-		t.Errorf("waits %v for a key, %v for an issuer", unknownKeyWait, set.client.Timeout)
-	}
-	if set.asked == nil || len(set.wanted) != 1 {
-		t.Error("a token with an unknown kid did not ask for a refresh")
-	}
+		_, ok, err := set.find(t.Context(), "unknown", "RS256") // and nothing runs that could refresh the set
+		awaited, awaits := errors.AsType[*AwaitedKey](err)
+		if ok || !awaits || set.asked == nil || len(set.wanted) != 1 {
+			t.Fatalf("%t, %v; want a refresh asked for and awaited", ok, err)
+		}
+		began := time.Now()
+		ctx := awaited.Wait(t.Context())
+		if waited := time.Since(began); waited != 150*time.Millisecond { // README.md says so
+			t.Errorf("it waited %v; want 150 ms", waited)
+		}
+		// Even if the refresh has not ended.
+		if _, ok, err := set.find(ctx, "unknown", "RS256"); ok || err != nil {
+			t.Errorf("after the wait: %t, %v; want no key", ok, err)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		leave()
+		if awaited.Wait(ctx); time.Since(began) != 150*time.Millisecond {
+			t.Error("it waited for a client that has left")
+		}
+		if set.client.Timeout != fetchTimeout {
+			t.Errorf("it waits %v for an issuer", set.client.Timeout)
+		}
+	})
 }
 
 func TestAKeySetIsReadFromARegularFileAlone(t *testing.T) {
