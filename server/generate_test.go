@@ -194,8 +194,8 @@ func TestWithoutAnAnswerFromRedisThereIsNoKey(t *testing.T) {
 				t.Fatalf("%d log lines; want one a call", len(lines))
 			}
 			for _, line := range lines {
-				if line["status"] != 503.0 || line["level"] != "ERROR" || line["error"] == nil || line["request_id"] == nil {
-					t.Errorf("log line %v; want ERROR with its cause and request id", line)
+				if line["status"] != 503.0 || line["level"] != "WARN" || line["error"] == nil || line["request_id"] == nil {
+					t.Errorf("log line %v; want WARN with its cause and request id", line)
 				}
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store"
 )
 
 // maxLogText bounds a text in the log in bytes. The stack of a request is longer, but
@@ -229,6 +230,11 @@ func classify(ctx context.Context, err error, status int) (slog.Level, []slog.At
 	fault := slog.String("error", err.Error())
 	if errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled) {
 		return slog.LevelInfo, []slog.Attr{slog.String("cause", "client_left"), fault}
+	}
+	if errors.Is(err, store.ErrUnavailable) {
+		// A failover has thousands of them, and ends by itself: that it does not is for an
+		// alert to tell.
+		return slog.LevelWarn, []slog.Attr{fault}
 	}
 	return slog.LevelError, []slog.Attr{fault}
 }

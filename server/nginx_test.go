@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -193,6 +194,29 @@ func TestInteropNginxBringsTheRequestAsTheClientSentIt(t *testing.T) {
 	}
 	if again, _ := gateway.generate(asUser(t, "bob")); lose.Load() || retried != again || outcomes["created"] != 2 {
 		t.Errorf("answer lost %t, outcomes %v, same key %t; want ada's and bob's created once each", !lose.Load(), outcomes, retried == again)
+	}
+}
+
+// What a caller says of the trace would be believed.
+func TestInteropNginxPassesNoTraceOfTheCallersOn(t *testing.T) {
+	files := storetest.NewTLSFiles(t)
+	certificate, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan http.Header, 1)
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { received <- r.Header }))
+	upstream.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	upstream.StartTLS()
+	defer upstream.Close()
+	address := upstream.Listener.Addr().String()
+	gateway := startNginx(t, files, [2]string{address, address})
+	gateway.post(join(withKey("k"), http.Header{
+		"Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}, "Tracestate": {"a=b"},
+	}))
+	got := <-received
+	if got.Get("X-Api-Key") != "k" || got.Values("Traceparent") != nil || got.Values("Tracestate") != nil {
+		t.Errorf("the service gets %v; want the credential, and no trace", got)
 	}
 }
 

@@ -54,3 +54,9 @@ func reloading() string {
 	}
 	return fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000)
 }
+
+// stopping is the state until the end. systemd, which kills what takes longer than its
+// TimeoutStopSec, is told how long this may take by the settings, and a little more.
+func stopping(longest time.Duration) string {
+	return fmt.Sprintf("STOPPING=1\nEXTEND_TIMEOUT_USEC=%d", (longest + 5*time.Second).Microseconds())
+}

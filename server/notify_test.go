@@ -77,7 +77,8 @@ func TestSystemdIsToldTheState(t *testing.T) {
 				t.Errorf("serial %d when it is ready again; want 2", got)
 			}
 			s.signal(syscall.SIGTERM)
-			next("STOPPING=1")
+			// 1 s of MFA_DRAIN, 12 s of MFA_STOP_TIMEOUT, 3 s for traces, and 5 s more.
+			next("STOPPING=1\nEXTEND_TIMEOUT_USEC=21000000")
 			s.signal(syscall.SIGHUP) // has no effect any more
 			if status := s.wait(); status != 0 {
 				t.Errorf("exit status %d; want 0", status)

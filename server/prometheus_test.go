@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -38,8 +37,22 @@ func readmeAlerts(t *testing.T) (alerts []alert) {
 	return alerts
 }
 
-// startPrometheus starts a Prometheus that has the alerts for its rules and scrapes target.
-func startPrometheus(t *testing.T, alerts []alert, target string) *service {
+// scrapeConfig is the README's, for these targets.
+func scrapeConfig(t *testing.T, targets [2]string) string {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^    scrape_configs:\n(      .*\n)+`).FindString(readFile(t, "../README.md"))
+	for i, target := range targets {
+		name := fmt.Sprintf("mfa-%d.internal:9090", i+1)
+		if strings.Count(found, name) != 1 {
+			t.Fatalf("README.md: %s is not once in the scrape configuration %q", name, found)
+		}
+		found = strings.Replace(found, name, target, 1)
+	}
+	return strings.ReplaceAll("\n"+found, "\n    ", "\n")
+}
+
+// startPrometheus starts a Prometheus that has the alerts for its rules and scrapes targets.
+func startPrometheus(t *testing.T, alerts []alert, targets [2]string) *service {
 	t.Helper()
 	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
 	config, rules := filepath.Join(dir, "prometheus.yml"), filepath.Join(dir, "rules.yml")
@@ -47,22 +60,12 @@ func startPrometheus(t *testing.T, alerts []alert, target string) *service {
 	for _, a := range alerts {
 		of = append(of, map[string]string{"alert": a.name, "expr": a.query, "for": a.hold})
 	}
-	for path, content := range map[string]any{ // JSON is YAML
-		rules: map[string]any{"groups": []any{map[string]any{"name": "mfa", "rules": of}}},
-		config: map[string]any{
-			"global":         map[string]any{"scrape_interval": "200ms", "scrape_timeout": "200ms"},
-			"rule_files":     []string{rules},
-			"scrape_configs": []any{map[string]any{"job_name": "mfa", "static_configs": []any{map[string]any{"targets": []string{target}}}}},
-		},
-	} {
-		text, err := json.Marshal(content)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	text, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "mfa", "rules": of}}}) // JSON is YAML
+	if err != nil {
+		t.Fatal(err)
 	}
+	write(t, rules, string(text))
+	write(t, config, "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nrule_files: ["+rules+"]"+scrapeConfig(t, targets))
 	printed(t, exec.CommandContext(t.Context(), "promtool", "check", "rules", "--lint-fatal", rules), "")
 	printed(t, exec.CommandContext(t.Context(), "promtool", "check", "config", "--lint-fatal", config), "")
 	log := background(t, "prometheus", "--config.file="+config, "--storage.tsdb.path="+dir+"/data", "--web.listen-address="+address)
@@ -107,11 +110,13 @@ func (s *service) firing(alerts []alert) (names []string) {
 }
 
 // threshold is where a query begins to compare.
-var threshold = regexp.MustCompile(` (==|>) .*`)
+var threshold = regexp.MustCompile(` [<>] [0-9.]+$`)
 
-// replica is what is broken: a service that has everything of which an alert tells.
+// replica is what is broken: a service that has everything of which an alert tells. Beside
+// it there is another one.
 type replica struct {
 	*service
+	other    *service
 	redis    *storetest.RedisServer
 	proxy    *storetest.Proxy
 	issuer   *issuer
@@ -124,8 +129,10 @@ func startReplica(t *testing.T) replica {
 	r.proxy = storetest.StartProxy(t, r.redis.Addr)
 	r.issuer = newIssuer(t, set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t, nil))))
 	write(t, r.sealKeys, storetest.NewSealKey("old"))
-	r.service = startProcess(t, testEnviron(nil, "MFA_REDIS_URL="+r.proxy.URL, "MFA_JWT_JWKS="+r.issuer.URL,
-		"MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+r.sealKeys, fmt.Sprintf("MFA_ADMIN_LISTEN=127.0.0.1:%d", storetest.FreePort(t))))
+	for _, s := range []**service{&r.service, &r.other} {
+		*s = startProcess(t, testEnviron(nil, "MFA_REDIS_URL="+r.proxy.URL, "MFA_JWT_JWKS="+r.issuer.URL,
+			"MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+r.sealKeys, fmt.Sprintf("MFA_ADMIN_LISTEN=127.0.0.1:%d", storetest.FreePort(t))))
+	}
 	return r
 }
 
@@ -161,14 +168,18 @@ func TestInteropPrometheusEachAlertFiresForItsFaultAlone(t *testing.T) {
 			t.Parallel()
 			r := startReplica(t)
 			key := withKey(r.newAPIKey("ada"))
-			prometheus := startPrometheus(t, alerts, r.logLines("listening")[0]["admin_address"].(string))
+			var targets [2]string
+			for i, s := range []*service{r.service, r.other} {
+				targets[i] = s.logLines("listening")[0]["admin_address"].(string)
+			}
+			prometheus := startPrometheus(t, alerts, targets)
 
 			// All is well, and it is not for want of data that no query finds anything.
 			storetest.Eventually(t, func() bool {
 				r.post(key)
 				return prometheus.firing(alerts) == nil && !slices.ContainsFunc(alerts, func(a alert) bool {
 					values := prometheus.query(threshold.ReplaceAllString(a.query, ""))
-					return len(values) != 1 || values[0] == "NaN"
+					return values == nil || slices.Contains(values, "NaN")
 				})
 			})
 

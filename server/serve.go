@@ -136,7 +136,7 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	drained, closeAPI := context.WithCancel(ctx)
 	running.Go(func() error {
 		defer closeAPI()
-		p.drain(ctx, stop.Done(), time.Duration(s.Drain), log)
+		p.drain(ctx, stop.Done(), s, log)
 		return nil
 	})
 	running.Go(func() error {

@@ -23,15 +23,15 @@ import (
 
 // drain waits for the signal, and then until gateways had the time to notice. It
 // returns at once when ctx is done: the service has failed.
-func (p *process) drain(ctx context.Context, stop <-chan struct{}, enough time.Duration, log *slog.Logger) {
+func (p *process) drain(ctx context.Context, stop <-chan struct{}, s settings, log *slog.Logger) {
 	select {
 	case <-stop:
 	case <-ctx.Done():
 		return
 	}
-	p.notify(ctx, log, "STOPPING=1")
-	log.InfoContext(ctx, "stopping", "drain", enough.String())
-	timer := time.NewTimer(enough)
+	p.notify(ctx, log, stopping(time.Duration(s.Drain)+time.Duration(s.StopTimeout)+flushTime))
+	log.InfoContext(ctx, "stopping", "drain", time.Duration(s.Drain).String())
+	timer := time.NewTimer(time.Duration(s.Drain))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

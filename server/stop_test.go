@@ -93,7 +93,7 @@ func TestAFailureEndsTheDrain(t *testing.T) {
 	stop, ended, log := make(chan struct{}), make(chan struct{}), &service{log: &output{}}
 	close(stop)
 	go func() {
-		(&process{}).drain(ctx, stop, 5*time.Minute, newLogger(log.log, slog.LevelInfo, "json"))
+		(&process{}).drain(ctx, stop, settings{Drain: drainTime(5 * time.Minute)}, newLogger(log.log, slog.LevelInfo, "json"))
 		close(ended)
 	}()
 	storetest.Eventually(t, func() bool { return len(log.logLines("stopping")) == 1 })
