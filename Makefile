@@ -49,7 +49,7 @@ growth: ## Measure it with more replicas, more pending keys and after more reque
 
 .PHONY: overload
 overload: ## Measure what good callers notice of those who mean no good, and of too many; likewise.
-	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestOverload$$/($(SCENARIO))' -timeout=1h ./server/bench
+	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestOverload$$/($(SCENARIO))' -timeout=1h ./server/bench -rounds=$(ROUNDS)
 
 .PHONY: interop
 interop: ## Test with programs of others: authenticators, clients, nginx, Prometheus, systemd; installs them.

@@ -125,6 +125,32 @@ func TestWhatComesLaterDoesNotWaitForASlowReply(t *testing.T) {
 	slow.Wait()
 }
 
+// However many pipelines hang, and though their callers have left long ago, they end soon.
+func TestPipelinesThatHangEndAndLetOthersPass(t *testing.T) {
+	proxy := storetest.StartProxy(t, storetest.StartRedis(t).Addr)
+	backend := newRedis(t, proxy.URL)
+	proxy.Do(storetest.Fault{Command: "get", Key: "held", Action: storetest.Hold})
+	var callers sync.WaitGroup
+	for range 20 { // more than may be on their way
+		for range 5 {
+			callers.Go(func() {
+				ctx, leave := context.WithTimeout(context.Background(), 50*time.Millisecond)
+				defer leave()
+				if _, err := backend.Get(ctx, "held"); !errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("get of what is held: %v; want ErrUnavailable", err)
+				}
+			})
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	callers.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := backend.Get(ctx, "key"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("get afterwards: %v; want ErrNotFound", err)
+	}
+}
+
 // unwritable has go-redis panic while it writes a command.
 type unwritable struct{}
 

@@ -20,6 +20,7 @@ type abuse struct {
 	got         []string // what the service does about it
 	connections float64  // that the service has then, the good callers' among them; 0: now more, now fewer
 	memory      float64  // KiB that each of them may cost
+	slower      float64  // good callers may be so many times
 }
 
 const (
@@ -33,17 +34,19 @@ const (
 
 func abuses() []abuse {
 	return []abuse{
-		{"slow headers", 5000, 5 * second, slowHeader(0), []string{closed}, 0, perIdle},
-		{"slow headers of 15 KiB", 5000, 5 * second, slowHeader(15 << 10), []string{closed}, 0, perHeader},
-		{"slow bodies", 2000, 2 * second, authentic("Content-Length: 1000\r\n"), []string{"200"}, 0, perIdle},
-		{"slow bodies of strangers", 2000, 2 * second, strange("Content-Length: 1000\r\n"), []string{"401"}, 0, perIdle},
-		{"idle connections", 10_000, 5 * second, idle, nil, 10_000 + goodCallers, perIdle},
-		{"too many connections", 20_000, 5 * second, idle, []string{closed}, maxOpen, perIdle},
-		{"headers of 16 KiB", 50, second / 20, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader},
-		{"headers of 32 KiB", 50, second / 20, strange(manyFields(32 << 10)), []string{"431"}, 0, perHeader},
-		{"bodies of 10 MiB", 50, second / 2, endless("Content-Length: 10485760\r\n", ""), []string{"413"}, 0, perIdle},
-		{"endless bodies", 50, second / 2, endless("Transfer-Encoding: chunked\r\n", "10000\r\n"), []string{"413"}, 0, perIdle},
-		{"bad tokens", 50, second / 20, strange("Authorization: Bearer e30.e30.e30\r\n"), []string{"401"}, 0, perIdle},
+		{"slow headers", 5000, 5 * second, slowHeader(0), []string{closed}, 0, perIdle, maxSlower},
+		{"slow headers of 15 KiB", 5000, 5 * second, slowHeader(15 << 10), []string{closed}, 0, perHeader, maxSlower},
+		{"slow bodies", 2000, 2 * second, authentic("Content-Length: 1000\r\n"), []string{"200"}, 0, perIdle, maxSlower},
+		{"slow bodies of strangers", 2000, 2 * second, strange("Content-Length: 1000\r\n"), []string{"401"}, 0, perIdle, maxSlower},
+		{"idle connections", 10_000, 5 * second, idle, nil, 10_000 + goodCallers, perIdle, maxSlower},
+		{"too many connections", 20_000, 5 * second, idle, []string{closed}, maxOpen, perIdle, maxSlower},
+		{"headers of 16 KiB", 50, second / 20, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader, maxSlower},
+		{"headers of 32 KiB", 50, second / 20, strange(manyFields(32 << 10)), []string{"431"}, 0, perHeader, maxSlower},
+		{"bodies of 10 MiB", 50, second / 2, endless("Content-Length: 10485760\r\n", ""), []string{"413"}, 0, perIdle, maxSlower},
+		{"endless bodies", 50, second / 2, endless("Transfer-Encoding: chunked\r\n", "10000\r\n"), []string{"413"}, 0, perIdle, maxSlower},
+		{"bad tokens", 50, second / 20, strange("Authorization: Bearer e30.e30.e30\r\n"), []string{"401"}, 0, perIdle, maxSlower},
+		// These take all that the processors have. Everybody waits his turn among them.
+		{"headers of 16 KiB without a pause", 50, 0, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader, 50},
 	}
 }
 

@@ -29,12 +29,12 @@
 // # Abuse and overload
 //
 // `make overload` runs mfa with the limits that it has without any setting. Eight good
-// callers make 200 calls a second, in quiet, while others abuse the service, and in quiet
-// again: the ratio of the two quiets shows how much of the other ratios is the machine.
-// The abusers are a process of their own with a lower priority. Then comes a closed
+// callers make 200 calls a second, in quiet, and in turn while others abuse the service and
+// in quiet again: the ratio of the two quiets shows how much of the other ratios is the
+// machine. The abusers are a process of their own with a lower priority. Then comes a closed
 // loop at capacity and twice as much in an open one; the generator takes its share of the
-// processors, so that the service has less than it would. Only wide margins fail: read
-// the ratios, on a machine that does nothing else.
+// processors, so that the service has less than it would. Run it on a machine that does
+// nothing else.
 //
 //	make bench                       all scenarios, five rounds
 //	make bench SCENARIO=API ROUNDS=3 those whose name matches, three rounds

@@ -72,6 +72,10 @@ func (o overload) measure(t *testing.T, p *process, requests [][]byte) {
 	if prompt := over.prompt(t); prompt < minPrompt {
 		t.Errorf("of 1000 that were turned away %.0f were within %s s; want %d", prompt, refusalTime, minPrompt)
 	}
+	usual := max(percentile(before.latencies, 500), percentile(after.latencies, 500))
+	if slow := percentile(atOnce.latencies, 500); slow > maxSlower*usual {
+		t.Errorf("at once afterwards, half of the good calls took more than %.0f µs, and %.0f µs in quiet", slow, usual)
+	}
 	for _, perMille := range []int{500, 990} {
 		usual := max(percentile(full.accepted, perMille), percentile(again.accepted, perMille))
 		if slow := percentile(over.accepted, perMille); slow > o.slower*usual {

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	abuseTime    = flag.Duration("abuse", 10*time.Second, "how long each abuse is measured, and the quiet before and after")
+	abuseTime    = flag.Duration("abuse", 5*time.Second, "how long each abuse is measured in a round, and the quiet before and after")
 	overloadTime = flag.Duration("overload", time.Minute, "how long the overload lasts")
 )
 
@@ -26,9 +26,8 @@ const (
 	goodCallers = 8
 	goodRate    = 200 // calls a second, all of them together
 
-	// maxSlower is what fails a run, where the aim is 2: one run on a machine that others
-	// share shows no less.
-	maxSlower = 4
+	// maxSlower is how many times as long as in quiet a good call may take.
+	maxSlower = 2
 
 	// maxHeap is how many MiB of heap and stacks may be in use in quiet again beyond those
 	// in quiet. The collector lets that much come together before it looks.
@@ -56,21 +55,28 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// measure measures in quiet, under abuse, and in quiet again.
+// measure measures in quiet, under abuse, and in quiet again, in rounds: the machine's own
+// ups and downs are longer than each.
 func (a abuse) measure(t *testing.T, p *process, requests [][]byte) {
 	good := dial(t, []*process{p}, goodCallers)
-	before := quiet(t, p, good, requests)
 	_, fields, _ := strings.Cut(string(requests[0]), "Content-Length: 0\r\n")
-	end := a.begin(t, p.address, strings.TrimSuffix(fields, "\r\n"))
-	under := look(t, p, good, requests)
-	under.memory = p.memory(t, "VmHWM")
-	if a.connections > 0 {
-		storetest.Eventually(t, func() bool { return p.metric(t, "mfa_connections") == a.connections })
+	got := map[string]int{}
+	before := quiet(t, p, good, requests)
+	var under, after condition
+	for range *rounds {
+		end := a.begin(t, p.address, strings.TrimSuffix(fields, "\r\n"))
+		under = look(t, p, good, requests).with(under)
+		if a.connections > 0 {
+			storetest.Eventually(t, func() bool { return p.metric(t, "mfa_connections") == a.connections })
+		}
+		for what, n := range end() {
+			got[what] += n
+		}
+		storetest.Eventually(t, func() bool { return p.metric(t, "mfa_connections") == goodCallers })
+		after = quietAgain(t, p, good, requests, before).with(after)
 	}
-	got := end()
-	storetest.Eventually(t, func() bool { return p.metric(t, "mfa_connections") == goodCallers })
-	after := quietAgain(t, p, good, requests, before)
-	fmt.Fprintf(os.Stdout, "\n%s: %d clients, each again after %v; what they got: %v\n", t.Name(), a.clients, a.every, got)
+	under.memory = p.memory(t, "VmHWM")
+	fmt.Fprintf(os.Stdout, "\n%s: %d clients, each again after %v; what they got in %d rounds: %v\n", t.Name(), a.clients, a.every, *rounds, got)
 	printConditions(t, []string{"quiet", "abuse", "quiet again"}, before, under, after)
 
 	for _, want := range a.got {
@@ -86,9 +92,9 @@ func (a abuse) measure(t *testing.T, p *process, requests [][]byte) {
 		t.Errorf("peak memory is %.1f MiB; want at most %.1f", under.memory, most)
 	}
 	for _, perMille := range []int{500, 990} {
-		usual := max(percentile(before.latencies, perMille), percentile(after.latencies, perMille))
-		if slow := percentile(under.latencies, perMille); slow > maxSlower*usual {
-			t.Errorf("of 1000 good calls %d took %.0f µs or less, and without the abuse %.0f µs", perMille, slow, usual)
+		usual := percentile(after.latencies, perMille)
+		if slow := percentile(under.latencies, perMille); slow > a.slower*usual {
+			t.Errorf("of 1000 good calls %d took %.0f µs or less, and without the abuse %.0f µs; want at most %v times that", perMille, slow, usual, a.slower)
 		}
 	}
 }
@@ -97,6 +103,13 @@ func (a abuse) measure(t *testing.T, p *process, requests [][]byte) {
 type condition struct {
 	latencies                                 []time.Duration // sorted
 	connections, goroutines, memory, heapSize float64         // sizes in MiB
+}
+
+// with adds the calls of an earlier round.
+func (c condition) with(earlier condition) condition {
+	c.latencies = append(c.latencies, earlier.latencies...)
+	slices.Sort(c.latencies)
+	return c
 }
 
 // quiet has the service work for a while, and looks.
