@@ -214,6 +214,9 @@ func TestTheLastGoodSetSurvivesAnIssuerThatFails(t *testing.T) {
 		storetest.Eventually(t, func() bool {
 			return len(s.logLines("JWK set was not refreshed; the last good one stays")) > failures
 		})
+		if line := s.logLines("JWK set was not refreshed; the last good one stays")[failures]; line["level"] != "WARN" {
+			t.Errorf("%s: log line %v; want a WARN: the next attempt follows", name, line)
+		}
 		if got := s.post(bearer(key.token(t, goodClaims("ada", nil), nil))); got.status != http.StatusOK {
 			t.Errorf("%s: %d %s; want the last good set", name, got.status, got.body)
 		}
@@ -238,6 +241,10 @@ func TestWithoutAnySetNothingIsKnownOfItsTokens(t *testing.T) {
 		if line["level"] != "INFO" || line["cause"] != "keys_unavailable" {
 			t.Errorf("log line %v; want INFO: strangers could write it", line)
 		}
+	}
+	storetest.Eventually(t, func() bool { return len(s.logLines("JWK set was not read: none of its tokens can be judged")) > 0 })
+	if line := s.logLines("JWK set was not read: none of its tokens can be judged")[0]; line["level"] != "ERROR" || line["error"] != "read JWK set: status 503; want 200" {
+		t.Errorf("log line %v; want an ERROR with the status", line)
 	}
 	s.generate(asUser(t, "ada"))
 	s.generate(withKey(s.newAPIKey("ada")))

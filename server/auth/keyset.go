@@ -159,12 +159,16 @@ func (s *KeySet) refresh(ctx context.Context) (refreshed bool) {
 		s.log.ErrorContext(ctx, "JWK set has no key that can verify a token")
 		err = s.Check(ctx)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		now := s.now()
 		s.keys.Store(&keys)
 		s.loaded.Store(&now)
-	} else if ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "JWK set was not refreshed; the last good one stays", "error", err.Error())
+	case ctx.Err() != nil: // the end
+	case s.Check(ctx) == nil:
+		s.log.WarnContext(ctx, "JWK set was not refreshed; the last good one stays", "error", err.Error())
+	default:
+		s.log.ErrorContext(ctx, "JWK set was not read: none of its tokens can be judged", "error", err.Error())
 	}
 	if asked != nil {
 		s.mu.Lock()
