@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/pem"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -117,6 +118,30 @@ func TestInteropDeployTheImageServesWithNothingElseAround(t *testing.T) {
 	if files, err := os.ReadDir(root); err != nil || len(files) != 2 {
 		t.Errorf("%v, %v in the image; want /etc and /mfa alone", files, err)
 	}
+}
+
+// A crash is restarted, faulty settings are not: systemd must be able to tell them apart.
+func TestInteropDeployACrashIsNoUsageError(t *testing.T) {
+	unit := readFile(t, "deploy/mfa.service")
+	traceback := regexp.MustCompile(`(?m)^Environment=(GOTRACEBACK=.*)$`).FindStringSubmatch(unit)
+	if traceback == nil || !strings.Contains(unit, "\nRestart=on-failure\n") || !strings.Contains(unit, fmt.Sprintf("\nRestartPreventExitStatus=%d\n", exitUsage)) || !strings.Contains(unit, "\nLimitCORE=0\n") {
+		t.Fatal("the unit does not say what becomes of a crash")
+	}
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_CORE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_CORE, &before) }()
+	s := startProcess(t, append(testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1"), traceback[1]))
+	s.status = -1             // ended by a signal
+	s.signal(syscall.SIGQUIT) // which Go takes for a crash of its own
+	if status := s.wait(); status != -1 || !strings.Contains(s.log.String(), "signal: aborted") {
+		t.Errorf("exit status %d; want the end by SIGABRT", status)
+	}
+	s.log = &output{} // what a crash prints is not JSON
 }
 
 func TestInteropDeployTheUnitIsSound(t *testing.T) {

@@ -158,6 +158,16 @@ func TestWhatTookTheFilesPlaceIsJudgedAtAHangup(t *testing.T) {
 	}
 }
 
+// A change that comes while another one is read is not forgotten.
+func TestAHangupIsKeptUntilThereIsTimeForIt(t *testing.T) {
+	hangup, release := hangups(false)
+	defer release()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Eventually(t, func() bool { return len(hangup) == 1 })
+}
+
 // serve --dev belongs to a terminal, and ends with it.
 func TestAHangupEndsDev(t *testing.T) {
 	// Under nohup the signal is ignored, by children as well unless it is caught here.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
 )
 
@@ -305,6 +307,15 @@ func TestAnOperationEndsWithItsClient(t *testing.T) {
 	storetest.Eventually(t, func() bool { return len(s.logLines("request")) == 1 })
 	if line := s.logLines("request")[0]; line["level"] != "INFO" || line["cause"] != "client_left" || line["error"] == nil {
 		t.Errorf("log line %v; want INFO and client_left", line)
+	}
+}
+
+// What was cancelled while the client is there was cancelled by us.
+func TestAClientThatIsThereHasNotLeft(t *testing.T) {
+	for want, err := range map[slog.Level]error{slog.LevelError: context.Canceled, slog.LevelWarn: fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled)} {
+		if level, attrs := classify(t.Context(), err, http.StatusServiceUnavailable); level != want || attrs[0].Key != "error" {
+			t.Errorf("%v: %v, %v; want %v and the error", err, level, attrs, want)
+		}
 	}
 }
 

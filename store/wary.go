@@ -10,13 +10,18 @@ import (
 )
 
 const (
-	// maxReplies bounds, in bytes, what a server may announce until the client writes again.
-	// The most that it is asked for is a page of SCAN, or a cluster's list of commands.
-	maxReplies = 64 << 20
+	// maxString and maxLength bound one string, in bytes, and the elements of one array or
+	// the pairs of one map. The longest that the client asks for are a value somebody else
+	// has put in our place, and a cluster's list of slots.
+	maxString = 16 << 20
+	maxLength = 1 << 16
 
-	// perElement is what go-redis may spend on an element of an array, half of a map's: its
-	// place, and on the stack, if they are nested.
-	perElement = 512
+	// maxReplies bounds what a server may announce until the client writes again, in bytes
+	// of memory: an element has its place, and an array, which may be within another, its
+	// share of the stack. A list of 16384 ranges of slots, of five servers each, is below it.
+	maxReplies = 64 << 20
+	perElement = 16
+	perArray   = 256
 )
 
 var errLongReply = errors.New("the server announces a longer reply than any should be")
@@ -32,6 +37,7 @@ type wary struct {
 	announced atomic.Int64 // of maxReplies
 	line      []byte       // that has begun
 	text      int          // bytes of a string, and its end, that are still to come
+	failed    bool         // where in a reply it is, nobody knows any more
 }
 
 // newWary keeps what go-redis looks for in a connection, to see whether it was closed.
@@ -54,9 +60,11 @@ func (w *wary) Write(p []byte) (int, error) {
 
 // Read implements net.Conn.
 func (w *wary) Read(p []byte) (int, error) {
+	if w.failed {
+		return 0, errLongReply
+	}
 	n, err := w.Conn.Read(p)
-	if !w.follow(p[:n]) {
-		_ = w.Close() // the next reader would not know where in a reply it is
+	if w.failed = !w.follow(p[:n]); w.failed {
 		return 0, errLongReply
 	}
 	return n, err
@@ -100,9 +108,13 @@ func (w *wary) header() bool {
 	switch line[0] {
 	case '$', '=', '!': // string, verbatim string, error
 		w.text = length + len("\r\n")
-		return length <= maxReplies && w.announce(length)
-	case '*', '~', '>', '%', '|': // array, set, push, map, attribute
-		return length <= maxReplies/perElement && w.announce(length*perElement)
+		return length <= maxString && w.announce(length)
+	case '*', '~', '>': // array, set, push
+		return length <= maxLength && w.announce(perArray+length*perElement)
+	case '%': // map
+		return length <= maxLength && w.announce(perArray+2*length*perElement)
+	case '|':
+		return false // attributes: Redis has none, and go-redis calls itself for each
 	}
 	return true
 }

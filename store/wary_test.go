@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,9 +15,11 @@ import (
 
 // A length beyond all measure costs its own callers their answer, and nobody else anything.
 func TestAReplyBeyondAllMeasureIsAnError(t *testing.T) {
+	const text = "the server announces a longer reply than any should be"
 	proxy := storetest.StartProxy(t, storetest.StartRedis(t).Addr)
-	backend := newRedis(t, proxy.URL)
-	for _, length := range []string{"*4611686018427387904", "$9223372036854775000", "$2000000000000", "*100000000000", "%100000000000"} {
+	lengths := []string{"*4611686018427387904", "$9223372036854775000", "$2000000000000", "*100000000000", "%100000000000"}
+	for i, length := range append(lengths, lengths...) {
+		backend := newRedis(t, fmt.Sprintf("%s?protocol=%d", proxy.URL, 2+i/len(lengths)))
 		proxy.Do(
 			storetest.Fault{Command: "set", Action: storetest.Instead(length + "\r\n")},
 			storetest.Fault{Command: "get", Action: storetest.Instead(length + "\r\n")},
@@ -24,8 +27,8 @@ func TestAReplyBeyondAllMeasureIsAnError(t *testing.T) {
 		var callers sync.WaitGroup
 		for i := range 20 {
 			callers.Go(func() {
-				if _, err := backend.PutIfAbsent(t.Context(), fmt.Sprint(i), []byte("x"), time.Minute); !errors.Is(err, store.ErrUnavailable) {
-					t.Errorf("put: %v; want ErrUnavailable", err)
+				if _, err := backend.PutIfAbsent(t.Context(), fmt.Sprint(i), []byte("x"), time.Minute); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), text) {
+					t.Errorf("put: %v; want ErrUnavailable and why", err)
 				}
 				if value, err := backend.Get(t.Context(), fmt.Sprint(i)); !errors.Is(err, store.ErrUnavailable) {
 					t.Errorf("get: %q, %v; want ErrUnavailable", value, err)

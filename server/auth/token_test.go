@@ -296,6 +296,20 @@ func TestUnknownKeysAskForOneRefreshIn30Seconds(t *testing.T) {
 	end()
 }
 
+// Each refresh ends the wait of those who asked before it began, and of nobody twice.
+func TestARefreshEndsTheWaitForIt(t *testing.T) {
+	set := NewKeySet(KeySetLocation{path: "/no/such/file"}, time.Hour, time.Now, slog.New(slog.DiscardHandler))
+	asked := set.ask()
+	for range 2 {
+		set.refresh(t.Context())
+		select {
+		case <-asked:
+		default:
+			t.Error("the wait has not ended with the refresh")
+		}
+	}
+}
+
 // A refresh that began before a key was published does not end the wait for that key.
 func TestAKeyThatIsPublishedDuringARefreshIsFound(t *testing.T) {
 	_, public := benchKey(t, jwt.SigningMethodEdDSA)
@@ -357,6 +371,11 @@ func TestTheWaitForAKeyEnds(t *testing.T) {
 		leave()
 		if awaited.Wait(ctx); time.Since(began) != 150*time.Millisecond {
 			t.Error("it waited for a client that has left")
+		}
+		refreshed := make(chan struct{})
+		time.AfterFunc(time.Millisecond, func() { close(refreshed) })
+		if (&AwaitedKey{refreshed}).Wait(t.Context()); time.Since(began) != 151*time.Millisecond {
+			t.Error("it waited longer than for the set")
 		}
 		if set.client.Timeout != fetchTimeout {
 			t.Errorf("it waits %v for an issuer", set.client.Timeout)
