@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 )
@@ -98,7 +99,7 @@ func (w *wary) follow(p []byte) bool {
 // header takes a whole line for what it says of the text or the elements that follow.
 func (w *wary) header() bool {
 	line := bytes.TrimSuffix(w.line, []byte("\r"))
-	if len(line) == 0 {
+	if len(line) == 0 || strings.IndexByte("$=!*~>%|", line[0]) < 0 {
 		return true
 	}
 	length, err := strconv.Atoi(string(line[1:]))

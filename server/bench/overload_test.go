@@ -26,8 +26,10 @@ const (
 	goodCallers = 8
 	goodRate    = 200 // calls a second, all of them together
 
-	// maxSlower is how many times as long as in quiet a good call may take.
+	// maxSlower is how many times as long as in quiet a good call may take, and p99Noise by
+	// how much more the p99 may differ: that of quiet does, on a machine that others share.
 	maxSlower = 2
+	p99Noise  = 1.5
 
 	// maxHeap is how many MiB of heap and stacks may be in use in quiet again beyond those
 	// in quiet. The collector lets that much come together before it looks.
@@ -91,10 +93,11 @@ func (a abuse) measure(t *testing.T, p *process, requests [][]byte) {
 	if most := maxMemory + a.memory*min(float64(a.clients), maxOpen)/1024; under.memory > most {
 		t.Errorf("peak memory is %.1f MiB; want at most %.1f", under.memory, most)
 	}
-	for _, perMille := range []int{500, 990} {
-		usual := percentile(after.latencies, perMille)
-		if slow := percentile(under.latencies, perMille); slow > a.slower*usual {
-			t.Errorf("of 1000 good calls %d took %.0f µs or less, and without the abuse %.0f µs; want at most %v times that", perMille, slow, usual, a.slower)
+	inQuiet := before.with(after)
+	for perMille, limit := range map[int]float64{500: a.slower, 990: a.slower * p99Noise} {
+		usual := percentile(inQuiet.latencies, perMille)
+		if slow := percentile(under.latencies, perMille); slow > limit*usual {
+			t.Errorf("of 1000 good calls %d took %.0f µs or less, and without the abuse %.0f µs; want at most %v times that", perMille, slow, usual, limit)
 		}
 	}
 }
