@@ -156,14 +156,26 @@ type unwritable struct{}
 
 func (unwritable) MarshalBinary() ([]byte, error) { panic("unwritable") }
 
-func TestAPanicInAClusterIsAnError(t *testing.T) {
-	backend := newRedis(t, storetest.StartCluster(t).URL)
-	err := backend.Client().Set(t.Context(), "key", unwritable{}, time.Minute).Err()
-	if err == nil || err.Error() != "panic: unwritable" {
-		t.Errorf("%v; want the panic as an error", err)
-	}
-	if _, err := backend.Get(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("get afterwards: %v; want ErrNotFound", err)
+func TestAPanicIsAnError(t *testing.T) {
+	for name, url := range map[string]string{"one server": storetest.StartRedis(t).URL, "cluster": storetest.StartCluster(t).URL} {
+		backend := newRedis(t, url)
+		wantPanic := func(err error) {
+			if err == nil || err.Error() != "panic: unwritable" {
+				t.Errorf("%s: %v; want the panic as an error", name, err)
+			}
+		}
+		wantPanic(backend.Client().Set(t.Context(), "key", unwritable{}, time.Minute).Err())
+		if name == "one server" { // in a cluster there are no pipelines
+			pipeline := backend.Client().Pipeline()
+			first, second := pipeline.Get(t.Context(), "key"), pipeline.Set(t.Context(), "key", unwritable{}, time.Minute)
+			_, err := pipeline.Exec(t.Context())
+			wantPanic(err)
+			wantPanic(first.Err())
+			wantPanic(second.Err())
+		}
+		if _, err := backend.Get(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s: get afterwards: %v; want ErrNotFound", name, err)
+		}
 	}
 }
 

@@ -102,6 +102,9 @@ func (w *wary) header() bool {
 	if len(line) == 0 || strings.IndexByte("$=!*~>%|", line[0]) < 0 {
 		return true
 	}
+	if line[0] == '|' {
+		return false // an attribute: Redis sends none, and go-redis calls itself for each
+	}
 	length, err := strconv.Atoi(string(line[1:]))
 	if err != nil || length < 0 {
 		return true // no length; go-redis says what is wrong, if anything is
@@ -114,8 +117,6 @@ func (w *wary) header() bool {
 		return length <= maxLength && w.announce(perArray+length*perElement)
 	case '%': // map
 		return length <= maxLength && w.announce(perArray+2*length*perElement)
-	case '|':
-		return false // attributes: Redis has none, and go-redis calls itself for each
 	}
 	return true
 }

@@ -61,6 +61,7 @@ func TestLengthsAreFollowed(t *testing.T) {
 		{"sets", strings.Repeat("~1\r\n", 300_000), false},
 		{"a map", fmt.Sprintf("%%%d\r\n", maxLength+1), false},
 		{"an attribute", "|0\r\n", false},
+		{"no attribute", "|-1\r\n", false}, // which is one to go-redis
 		{"an error", "!9223372036854775807\r\n", false},
 		{"a verbatim string", "=9223372036854775807\r\n", false},
 		{"a line without end", strings.Repeat("x", maxReplies+1), false},

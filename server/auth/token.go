@@ -50,7 +50,8 @@ func newTokenVerifier(c Config) *tokenVerifier {
 }
 
 // verify returns the principal that a valid token names. The error is a *Refusal,
-// *AwaitedKey or ErrKeysUnavailable. Claims are not even parsed before the signature was found good.
+// *AwaitedKey or ErrKeysUnavailable. Claims are not even parsed before the signature was
+// found good.
 func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, error) {
 	jws, cause := v.split(token)
 	if cause != "" {
