@@ -30,7 +30,8 @@
 //
 // `make overload` runs mfa with the limits that it has without any setting. Eight good
 // callers make 200 calls a second, in quiet, and in turn while others abuse the service and
-// in quiet again: the ratio of the two quiets shows how much of the other ratios is the
+// in quiet again. Each round's abuse is compared with the quiet on both sides of it, and the
+// median of these ratios has a limit. The ratio of the two quiets shows how much of it is the
 // machine. The abusers are a process of their own with a lower priority. Then comes a closed
 // loop at capacity and twice as much in an open one; the generator takes its share of the
 // processors, so that the service has less than it would. Run it on a machine that does

@@ -116,10 +116,10 @@ func printTable(t testing.TB, w workload, base int, candidates []candidate, samp
 	for row, name := range figures {
 		fmt.Fprint(table, name)
 		for i := range candidates {
-			fmt.Fprint(table, "\t", spread(samples[i], func(round int) float64 { return samples[i][round][row] }))
+			fmt.Fprint(table, "\t", spread(eachRound(func(round int) float64 { return samples[i][round][row] })))
 		}
 		for i := base + 1; i < len(candidates); i++ {
-			fmt.Fprint(table, "\t", spread(samples[i], func(round int) float64 { return samples[i][round][row] / samples[base][round][row] }))
+			fmt.Fprint(table, "\t", spread(eachRound(func(round int) float64 { return samples[i][round][row] / samples[base][round][row] })))
 		}
 		fmt.Fprintln(table)
 	}
@@ -128,18 +128,28 @@ func printTable(t testing.TB, w workload, base int, candidates []candidate, samp
 	}
 }
 
-// spread is the median of a value over the rounds, and the least and the greatest.
-func spread(samples []sample, value func(round int) float64) string {
-	values := make([]float64, len(samples))
+// eachRound returns a value of every round, sorted.
+func eachRound(value func(round int) float64) []float64 {
+	values := make([]float64, *rounds)
 	for round := range values {
 		values[round] = value(round)
 	}
 	slices.Sort(values)
-	n := len(values)
+	return values
+}
+
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// spread is the median, and the least and the greatest.
+func spread(sorted []float64) string {
+	n := len(sorted)
 	if n == 1 {
-		return short(values[0])
+		return short(sorted[0])
 	}
-	return fmt.Sprintf("%s (%s to %s)", short((values[(n-1)/2]+values[n/2])/2), short(values[0]), short(values[n-1]))
+	return fmt.Sprintf("%s (%s to %s)", short(median(sorted)), short(sorted[0]), short(sorted[n-1]))
 }
 
 // short writes a number with three digits, or as many as stand before the point.
