@@ -16,8 +16,8 @@ help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Serve for development; settings are taken from the environment.
-	go run ./server serve --dev
+run: build ## Serve for development; settings are taken from the environment.
+	.bin/mfa serve --dev
 
 .PHONY: build
 build: ## Build a static binary, .bin/mfa.
