@@ -64,14 +64,15 @@ var noStore, noSniff = []string{"no-store"}, []string{"nosniff"}
 
 // harden sets what every answer carries: nothing here may be kept by a cache
 // (RFC 9111 section 5.2.2.5) or taken for another type than it says. A request with a
-// transfer coding is the last one of its connection: if it had a Content-Length as well,
-// by which somebody on the way may have gone, then RFC 9112 section 6.1 demands that, and
-// net/http, which drops the length, does not tell.
+// transfer coding is the last one of its connection if it has a Content-Length as well, or
+// is of HTTP/1.0: somebody on the way may have read it in another way (RFC 9112 section
+// 6.1). net/http drops the length, and of HTTP/1.0 the coding, without a word, so that it is
+// the last one with any coding, and with HTTP/1.0.
 func harden(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		header := c.Response().Header()
 		header["Cache-Control"], header["X-Content-Type-Options"] = noStore, noSniff
-		if c.Request().TransferEncoding != nil {
+		if c.Request().TransferEncoding != nil || !c.Request().ProtoAtLeast(1, 1) {
 			header.Set(echo.HeaderConnection, "close")
 		}
 		return next(c)

@@ -9,9 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reservedFiles are those that are open beside the API's connections: to Redis, the
-// admin listener's, and the program's own.
-const reservedFiles = 256
+const (
+	// reservedFiles are those that are open beside the API's connections: to Redis, the
+	// admin listener's, and the program's own.
+	reservedFiles = 256
+
+	// maxAdmin is how many connections the admin listener has. Those that look at a replica
+	// are few, and whoever else reaches it must not take the API's files.
+	maxAdmin = 64
+)
 
 // boundedListener has no more than so many connections open at once, because each of
 // them costs memory, whether or not it ever sends anything. One too many is closed at

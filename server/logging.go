@@ -147,8 +147,8 @@ func (h serverHandler) Handle(ctx context.Context, record slog.Record) error {
 	return h.Handler.Handle(ctx, record)
 }
 
-// wellFormedID matches a UUID, and the 32 hexadecimal digits of nginx. No credential
-// looks like that, so none gets into the log as a request id.
+// wellFormedID matches a UUID, and the 32 hexadecimal digits of nginx. No credential of
+// this service looks like that, so none gets into the log as a request id.
 var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F][0-9a-fA-F-]{14,62}[0-9a-fA-F]$`)
 
 // requestID is the gateway's if it is well formed, else a new one.

@@ -1,15 +1,15 @@
 package main
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"quiva.ai/mfa/store/smallfile"
 )
 
 // otelVariables returns the OTEL_ variables that are set; an empty one counts as unset.
@@ -49,7 +49,7 @@ func judgeOTel(environ []string) faults {
 	}
 	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"} {
 		certificate, key := values[prefix+"CLIENT_CERTIFICATE"], values[prefix+"CLIENT_KEY"]
-		if _, err := tls.LoadX509KeyPair(certificate, key); certificate+key != "" && err != nil {
+		if _, err := smallfile.KeyPair(certificate, key); certificate+key != "" && err != nil {
 			wrong = append(wrong, prefix+"CLIENT_CERTIFICATE, "+prefix+"CLIENT_KEY: must be PEM files of a certificate and its key")
 		}
 	}
@@ -119,7 +119,7 @@ var (
 )
 
 func judgeCertificates(path string) error {
-	text, err := os.ReadFile(path)
+	text, err := smallfile.Read(path)
 	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(text) {
 		return errors.New("must be a PEM file of certificates")
 	}

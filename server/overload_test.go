@@ -186,6 +186,32 @@ func TestAConnectionTooManyIsClosedAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever reaches the admin listener cannot take the files that the API's connections need.
+func TestTheAdminListenerIsBounded(t *testing.T) {
+	s := startService(t, testEnviron(storetest.StartRedis(t)))
+	address := s.logLines("listening")[0]["admin_address"].(string)
+	var connections []net.Conn
+	for range maxAdmin + 1 {
+		connection, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		if err := connection.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		connections = append(connections, connection)
+	}
+	if _, err := connections[maxAdmin].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("one too many: %v; want it closed", err)
+	}
+	connections[0].Close()
+	storetest.Eventually(t, func() bool {
+		response, err := http.Get("http://" + address + "/livez")
+		return err == nil && response.Body.Close() == nil && response.StatusCode == http.StatusOK
+	})
+}
+
 func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

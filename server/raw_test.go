@@ -168,6 +168,8 @@ func TestOddRequests(t *testing.T) {
 		{"CL and TE", with("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"), 200, true},
 		{"TE and CL", with("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n"), 200, true},
 		{"CL and TE for nothing", strings.Replace(with("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"), generatePath, "/x", 1), 404, true},
+		{"TE in HTTP/1.0", strings.Replace(with("Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"), "HTTP/1.1", "HTTP/1.0", 1), 200, true},
+		{"CL and TE in HTTP/1.0", strings.Replace(with("Connection: keep-alive\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"), "HTTP/1.1", "HTTP/1.0", 1), 200, true},
 		{"two lengths", with("Content-Length: 3\r\nContent-Length: 4\r\n"), 400, true},
 		{"signed length", with("Content-Length: +3\r\n"), 400, true},
 		{"two codings", with("Transfer-Encoding: gzip, chunked\r\n"), 501, true},

@@ -123,21 +123,24 @@ func TestAHangupReloadsKeysAndLogLevel(t *testing.T) {
 func TestWhatTookTheFilesPlaceIsJudgedAtAHangup(t *testing.T) {
 	folder := t.TempDir()
 	redis, seal, cert, key := filepath.Join(folder, "redis"), filepath.Join(folder, "seal"), filepath.Join(folder, "cert"), filepath.Join(folder, "key")
+	ca := filepath.Join(folder, "ca")
 	sealKey := storetest.NewSealKey("k1")
 	certPEM, keyPEM := newCertificate(t, 1)
 	write(t, cert, certPEM)
-	url := "rediss://127.0.0.1:1?tls_ca_file=" + cert
+	url := "rediss://127.0.0.1:1?tls_ca_file=" + ca
 	write(t, redis, url)
-	sound := func() { write(t, seal, sealKey); write(t, key, keyPEM) }
+	sound := func() { write(t, seal, sealKey); write(t, key, keyPEM); write(t, ca, certPEM) }
 	sound()
-	s := startProcess(t, testEnviron(nil, "MFA_REDIS_URL_FILE="+redis, "MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+seal, "MFA_TLS_CERT="+cert, "MFA_TLS_KEY="+key))
+	s := startProcess(t, testEnviron(nil, "MFA_REDIS_URL_FILE="+redis, "MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+seal, "MFA_TLS_CERT="+cert, "MFA_TLS_KEY="+key,
+		"OTEL_EXPORTER_OTLP_ENDPOINT=https://127.0.0.1:1", "OTEL_EXPORTER_OTLP_CERTIFICATE="+ca))
 	pipes := func() {
-		for _, path := range []string{seal, key} {
+		for _, path := range []string{seal, key, ca} {
 			if err := errors.Join(syscall.Mkfifo(path+".new", 0o600), os.Rename(path+".new", path)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		const want = "settings:\n  MFA_SEAL_KEYS_FILE: is empty\n  MFA_TLS_CERT and MFA_TLS_KEY: tls: failed to find any PEM data in key input"
+		const want = "settings:\n  MFA_SEAL_KEYS_FILE: is empty\n  MFA_REDIS_URL: tls_ca_file cannot be read as PEM certificates\n" +
+			"  MFA_TLS_CERT and MFA_TLS_KEY: tls: failed to find any PEM data in key input\n  OTEL_EXPORTER_OTLP_CERTIFICATE: must be a PEM file of certificates"
 		if got := s.reload(notReloaded); got["error"] != want {
 			t.Errorf("log record %v; want %s", got, want)
 		}

@@ -24,7 +24,7 @@ import (
 // Limits of a connection to the API. A request is a few hundred bytes and its
 // answer takes milliseconds; whoever needs longer keeps others out.
 const (
-	readTimeout  = 5 * time.Second  // header and body
+	readTimeout  = 5 * time.Second  // header, and body, but see maxBodyTime
 	writeTimeout = 10 * time.Second // from the header's end; longer than the body may take, shorter than MFA_STOP_TIMEOUT
 	idleTimeout  = 2 * time.Minute  // longer than a gateway keeps a connection, so that it closes first
 	maxHeader    = 16 << 10         // bytes; holds the longest token twice
@@ -124,7 +124,7 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	}
 	bounded := s.bound(api, log)
 	watch.showConnections(bounded)
-	api = bounded
+	api, admin = bounded, &boundedListener{Listener: admin, most: maxAdmin}
 	if tlsCert != nil {
 		api = tls.NewListener(api, tlsCert.config())
 	}

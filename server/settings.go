@@ -20,6 +20,7 @@ import (
 	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/server/mfa"
 	"quiva.ai/mfa/store"
+	"quiva.ai/mfa/store/smallfile"
 )
 
 // settings is every setting there is. The tags are the whole of it: the variable
@@ -219,7 +220,7 @@ func variables(environ []string) (map[string]string, faults) {
 			continue
 		}
 		if isFile {
-			content, err := readSmallFile(value)
+			content, err := smallfile.Read(value)
 			if err != nil {
 				wrong = append(wrong, fmt.Sprintf("%s: %v", name, err))
 				continue

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"quiva.ai/mfa/store/smallfile"
 )
 
 // certificateInterval is how often the TLS files are looked at.
@@ -44,7 +46,7 @@ func (s settings) checkTLS() faults {
 func loadCertificate(certFile, keyFile tlsFile) (*tls.Certificate, faults) {
 	var wrong faults
 	read := func(variable string, file tlsFile) []byte {
-		content, err := readSmallFile(string(file))
+		content, err := smallfile.Read(string(file))
 		if err != nil {
 			wrong = append(wrong, variable+": "+err.Error())
 		}

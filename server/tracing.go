@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ const flushTime = 3 * time.Second
 // standard OTEL_ variables of environ, which judgeOTel has found no fault with, ask for
 // traces. The SDK reads them by itself, from the environment of the whole process.
 func startTracing(ctx context.Context, environ []string, log *slog.Logger) (trace.Tracer, func(), error) {
-	if !wantsTraces(otelVariables(environ)) {
+	values := otelVariables(environ)
+	if !wantsTraces(values) {
 		return nil, func() {}, nil
 	}
 	// The environment comes last and wins. No other detectors: the command line and the
@@ -35,7 +37,7 @@ func startTracing(ctx context.Context, environ []string, log *slog.Logger) (trac
 	if err != nil {
 		return nil, nil, fmt.Errorf("start traces: %w", err)
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithResource(of), sdktrace.WithBatcher(loggedExporter{exporter, log}))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithResource(of), sdktrace.WithBatcher(loggedExporter{exporter, hideHeaders(values), log}))
 	stop := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 		defer cancel()
@@ -50,15 +52,42 @@ func startTracing(ctx context.Context, environ []string, log *slog.Logger) (trac
 // the process shares, which prints it.
 type loggedExporter struct {
 	sdktrace.SpanExporter
-	log *slog.Logger
+	hide *strings.Replacer
+	log  *slog.Logger
 }
 
 // ExportSpans implements sdktrace.SpanExporter.
 func (e loggedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
-		// What the receiver wrote may repeat a header that it was sent, and that is a secret.
+		// What the receiver wrote may repeat a header that it was sent, and that is a secret:
+		// in its body, which is of no use here, in its status line, or in a Location.
 		ours, _, _ := strings.Cut(err.Error(), "body: ")
-		e.log.WarnContext(ctx, "traces were not exported", "error", ours, "spans", len(spans))
+		e.log.WarnContext(ctx, "traces were not exported", "error", e.hide.Replace(ours), "spans", len(spans))
 	}
 	return nil
+}
+
+// hideHeaders hides the values of the headers that the receiver is sent, which judgeOTel
+// has found well formed.
+func hideHeaders(values map[string]string) *strings.Replacer {
+	var pairs []string
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"} {
+		for pair := range strings.SplitSeq(values[name], ",") {
+			_, escaped, _ := strings.Cut(pair, "=")
+			for _, secret := range []string{escaped, unescaped(escaped)} {
+				if secret = strings.TrimSpace(secret); secret != "" {
+					pairs = append(pairs, secret, "(hidden)")
+				}
+			}
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+func unescaped(text string) string {
+	plain, err := url.PathUnescape(text)
+	if err != nil {
+		return text
+	}
+	return plain
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,7 +116,7 @@ func TestAFaultyTraceSettingIsNamed(t *testing.T) {
 }
 
 func TestAReceiverThatFailsCostsAWarningAndNoRequest(t *testing.T) {
-	const secret = "hunter2"
+	const secret = "hunter 2"
 	for name, c := range map[string]struct {
 		receive http.HandlerFunc
 		message string // of the warning
@@ -123,9 +124,12 @@ func TestAReceiverThatFailsCostsAWarningAndNoRequest(t *testing.T) {
 		least   time.Duration
 	}{
 		// It repeats the header, as one that is meant for debugging may.
-		"400":   {repeat(http.StatusBadRequest), "traces were not exported", "/v1/traces: 400 Bad Request (", 0},
-		"500":   {repeat(http.StatusInternalServerError), "traces were not exported", "/v1/traces: 500 Internal Server Error (", 0},
-		"hangs": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "the last traces were not exported", "deadline exceeded", flushTime},
+		"400": {repeat(http.StatusBadRequest), "traces were not exported", "/v1/traces: 400 Bad Request (", 0},
+		// Neither in the reason, nor in where it sends us.
+		"reason":   {reason, "traces were not exported", "/v1/traces: 400 no (hidden) (", 0},
+		"redirect": {redirect, "traces were not exported", "", 0},
+		"500":      {repeat(http.StatusInternalServerError), "traces were not exported", "/v1/traces: 500 Internal Server Error (", 0},
+		"hangs":    {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "the last traces were not exported", "deadline exceeded", flushTime},
 	} {
 		t.Run(name, func(t *testing.T) {
 			receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -134,7 +138,7 @@ func TestAReceiverThatFailsCostsAWarningAndNoRequest(t *testing.T) {
 			}))
 			t.Cleanup(receiver.Close)
 			s := startProcess(t, testEnviron(storetest.StartRedis(t), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL,
-				"OTEL_EXPORTER_OTLP_HEADERS=authorization="+secret, "OTEL_BSP_SCHEDULE_DELAY=1"))
+				"OTEL_EXPORTER_OTLP_HEADERS=authorization="+url.PathEscape(secret), "OTEL_BSP_SCHEDULE_DELAY=1"))
 			s.generate(asUser(t, "ada"))
 			if c.least == 0 {
 				storetest.Eventually(t, func() bool { return len(s.logLines(c.message)) > 0 })
@@ -149,7 +153,7 @@ func TestAReceiverThatFailsCostsAWarningAndNoRequest(t *testing.T) {
 			if len(lines) == 0 || lines[0]["level"] != "WARN" || !strings.HasSuffix(lines[0]["error"].(string), c.error) {
 				t.Errorf("log %v; want a warning that ends with %s", lines, c.error)
 			}
-			if strings.Contains(s.log.String(), secret) {
+			if strings.Contains(s.log.String(), secret) || strings.Contains(s.log.String(), url.PathEscape(secret)) {
 				t.Errorf("the log has what the receiver was sent:\n%s", s.log)
 			}
 		})
@@ -162,6 +166,22 @@ func repeat(code int) http.HandlerFunc {
 		w.WriteHeader(code)
 		fmt.Fprint(w, r.Header.Get("Authorization"))
 	}
+}
+
+// reason does so in the status line.
+func reason(w http.ResponseWriter, r *http.Request) {
+	connection, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer connection.Close()
+	fmt.Fprintf(connection, "HTTP/1.1 400 no %s\r\nContent-Length: 0\r\n\r\n", r.Header.Get("Authorization"))
+}
+
+// redirect does so in a Location.
+func redirect(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Location", "http://127.0.0.1:1/?k="+url.PathEscape(r.Header.Get("Authorization")))
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 func TestTracesThatAreSwitchedOffGoNowhere(t *testing.T) {

@@ -69,11 +69,12 @@ func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifeti
 // Find returns the record of key, or ErrNotFound if it was never created, has
 // expired or was revoked. It also notes the hour of this use.
 func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
-	value, err := a.backend.Get(ctx, apiKeyPrefix+Digest(key))
+	name := apiKeyPrefix + Digest(key)
+	value, err := a.backend.Get(ctx, name)
 	if err != nil {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
-	record, err := decodeAPIKey(value)
+	record, err := decodeAPIKey(name, value)
 	if err != nil {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
@@ -114,10 +115,9 @@ func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 	records := make([]APIKey, 0, len(values))
 	var damaged error
 	for name, value := range values {
-		record, err := decodeAPIKey(value)
+		record, err := decodeAPIKey(name, value)
 		if err != nil {
-			id := apiKeyIDPrefix + strings.TrimPrefix(name, apiKeyPrefix)
-			damaged = errors.Join(damaged, fmt.Errorf("list API keys: %s: %w", id, err))
+			damaged = errors.Join(damaged, fmt.Errorf("list API keys: %s: %w", apiKeyID(name), err))
 			continue
 		}
 		if a.now().Before(record.Expires) {
@@ -143,11 +143,15 @@ func (a *APIKeys) Revoke(ctx context.Context, id string) error {
 	return nil
 }
 
+// apiKeyID returns the id of the API key that the backend has under this name.
+func apiKeyID(name string) string { return apiKeyIDPrefix + strings.TrimPrefix(name, apiKeyPrefix) }
+
 // decodeAPIKey reports a damaged record as ErrUnavailable, without its content:
-// whether the key is valid is unknown.
-func decodeAPIKey(value []byte) (APIKey, error) {
+// whether the key is valid is unknown. So it is if the record is another key's, however that
+// came about: a reply that was taken for the one after it must let nobody in as somebody else.
+func decodeAPIKey(name string, value []byte) (APIKey, error) {
 	var record APIKey
-	if err := json.Unmarshal(value, &record); err != nil || record.Account == "" || record.Expires.IsZero() {
+	if err := json.Unmarshal(value, &record); err != nil || record.ID != apiKeyID(name) || record.Account == "" || record.Expires.IsZero() {
 		return APIKey{}, fmt.Errorf("damaged record: %w", ErrUnavailable)
 	}
 	return record, nil

@@ -51,10 +51,10 @@ func TestAPipelineGivesEachCallerItsOwnReply(t *testing.T) {
 	}
 }
 
-// holdSlow has each GET of slow wait until release is closed, having told held of it.
-func holdSlow(proxy *storetest.Proxy) (held <-chan struct{}, release chan<- struct{}) {
+// hold has each GET of a key wait until release is closed, having told held of it.
+func hold(proxy *storetest.Proxy, key string) (held <-chan struct{}, release chan<- struct{}) {
 	arrived, end := make(chan struct{}), make(chan struct{})
-	proxy.Do(storetest.Fault{Command: "get", Key: "slow", Action: func(x *storetest.Exchange) bool {
+	proxy.Do(storetest.Fault{Command: "get", Key: key, Action: func(x *storetest.Exchange) bool {
 		arrived <- struct{}{}
 		<-end
 		return storetest.Pass(x)
@@ -67,7 +67,7 @@ func TestACommandWhoseCallerHasLeftIsNotSent(t *testing.T) {
 	server := storetest.StartRedis(t)
 	proxy := storetest.StartProxy(t, server.Addr)
 	backend := newRedis(t, proxy.URL)
-	held, release := holdSlow(proxy)
+	held, release := hold(proxy, "slow")
 	var slow sync.WaitGroup
 	for range 8 { // all the senders that there may be
 		slow.Go(func() { _, _ = backend.Get(context.Background(), "slow") })
@@ -89,12 +89,64 @@ func TestACommandWhoseCallerHasLeftIsNotSent(t *testing.T) {
 	}
 }
 
+// A caller who leaves while its pipeline is on its way takes nothing from the others: not
+// the pipeline, nor the place of somebody who comes after it.
+func TestWhoLeavesAPipelineLeavesItToTheOthers(t *testing.T) {
+	server := storetest.StartRedis(t)
+	proxy := storetest.StartProxy(t, server.Addr)
+	backend := newRedis(t, proxy.URL)
+	for i := range 40 {
+		if _, err := backend.PutIfAbsent(t.Context(), fmt.Sprint("key", i), []byte(fmt.Sprint("value", i)), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, release := hold(proxy, "slow")
+	var slow, others sync.WaitGroup
+	for range 8 { // all the senders that there may be, so that what comes gathers
+		slow.Go(func() { _, _ = backend.Get(context.Background(), "slow") })
+		<-held
+		time.Sleep(10 * time.Millisecond) // or else the next one waits for this one
+	}
+	get := func(i int) {
+		others.Go(func() {
+			if got, err := backend.Get(context.Background(), fmt.Sprint("key", i)); err != nil || string(got) != fmt.Sprint("value", i) {
+				t.Errorf("key%d: %q, %v; want its value", i, got, err)
+			}
+		})
+	}
+	lateHeld, lateRelease := hold(proxy, "late")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	left := make(chan error)
+	go func() {
+		_, err := backend.Get(ctx, "late")
+		left <- err
+	}()
+	time.Sleep(10 * time.Millisecond) // and is the first of its pipeline
+	for i := range 20 {
+		get(i)
+	}
+	time.Sleep(10 * time.Millisecond) // they wait
+	close(release)
+	<-lateHeld
+	if err := <-left; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v; want that its time is over", err)
+	}
+	for i := range 20 {
+		get(20 + i)
+	}
+	time.Sleep(10 * time.Millisecond) // what it has left to others
+	close(lateRelease)
+	others.Wait()
+	slow.Wait()
+}
+
 // A server that is far away, or slow, holds up the commands that come later only briefly:
 // they do not wait for its replies.
 func TestWhatComesLaterDoesNotWaitForASlowReply(t *testing.T) {
 	proxy := storetest.StartProxy(t, storetest.StartRedis(t).Addr)
 	backend := newRedis(t, proxy.URL)
-	held, release := holdSlow(proxy)
+	held, release := hold(proxy, "slow")
 	var slow sync.WaitGroup
 	for range 2 { // of the senders that there may be
 		slow.Go(func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -288,4 +289,17 @@ func orNil(text string, err error) ([]byte, error) {
 
 // unavailable translates every other error of go-redis: refused, timed out, a
 // lost reply, an answer that we did not expect. None tells what Redis did.
-func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, tactful{err}) }
+
+// tactful leaves out what Redis repeats of a command that it does not know: of an AUTH that
+// was renamed, that is the password.
+type tactful struct{ error }
+
+// Error implements error.
+func (e tactful) Error() string {
+	text, _, _ := strings.Cut(e.error.Error(), ", with args beginning with")
+	return text
+}
+
+// Unwrap lets errors.Is and errors.As see the whole.
+func (e tactful) Unwrap() error { return e.error }

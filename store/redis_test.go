@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,19 @@ func TestRedisURLDoesNotShowItself(t *testing.T) {
 	} {
 		if err := new(store.RedisURL).UnmarshalText([]byte(text)); err == nil || err.Error() != want {
 			t.Errorf("URL %q: %v; want %s", text, err, want)
+		}
+	}
+}
+
+// Redis repeats a command that it does not know, and AUTH has the password.
+func TestARenamedCommandIsNotRepeated(t *testing.T) {
+	server := storetest.StartRedis(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
+	backend := newRedis(t, "redis://user:hunter2@"+server.Addr)
+	_, getErr := backend.Get(t.Context(), "key")
+	_, inspectErr := backend.Inspect(t.Context())
+	for what, err := range map[string]error{"get": getErr, "ready": backend.Ready(t.Context()), "inspect": inspectErr} {
+		if !errors.Is(err, store.ErrUnavailable) || !strings.HasSuffix(err.Error(), "unknown command 'auth'") {
+			t.Errorf("%s: %v; want that the command is unknown, and nothing more", what, err)
 		}
 	}
 }

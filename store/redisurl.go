@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"quiva.ai/mfa/store/smallfile"
 )
 
 // Limits of the Redis client, for every topology. A URL cannot change them, except for
@@ -208,14 +209,14 @@ func (f tlsFiles) addTo(config *tls.Config) error {
 		return errors.New("has TLS parameters, but a scheme without TLS")
 	}
 	if f.ca != "" {
-		text, err := os.ReadFile(f.ca)
+		text, err := smallfile.Read(f.ca)
 		config.RootCAs = x509.NewCertPool()
 		if err != nil || !config.RootCAs.AppendCertsFromPEM(text) {
 			return errors.New("tls_ca_file cannot be read as PEM certificates")
 		}
 	}
 	if f.cert+f.key != "" {
-		certificate, err := tls.LoadX509KeyPair(f.cert, f.key)
+		certificate, err := smallfile.KeyPair(f.cert, f.key)
 		if err != nil {
 			return errors.New("tls_cert_file and tls_key_file cannot be read as a PEM certificate and its key")
 		}

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -127,7 +128,15 @@ func damagedAPIKey(t *testing.T, b store.Backend) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, record := range []string{"", "garbage", `{}`, `{"account":"bob"}`, `{"expires":"2999-01-01T00:00:00Z"}`} {
+	const expires = `"expires":"2999-01-01T00:00:00Z"`
+	whole, err := json.Marshal(sound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range []string{
+		"", "garbage", `{}`, `{"id":"` + bob.ID + `","account":"bob"}`, `{"id":"` + bob.ID + `",` + expires + `}`,
+		`{"account":"bob",` + expires + `}`, string(whole), // another key's
+	} {
 		if err := b.Update(ctx, name, []byte(record)); err != nil {
 			t.Fatal(err)
 		}
