@@ -2,11 +2,10 @@
 //
 // This package is the program around the packages that do the work: commands
 // and settings (command.go, settings.go, serve.go, dev.go, apikey.go, document.go,
-// healthcheck.go, file.go), its life (stop.go, reload.go, tls.go, notify.go), its connections
-// (connections.go),
-// the way of a request to its operation and of an error to its answer (api.go,
-// operations.go, errors.go, logging.go, address.go), and what is for operators alone
-// (admin.go, inspect.go, and observe.go with metrics.go, tracing.go and otel.go).
+// healthcheck.go), its life (stop.go, reload.go, tls.go, notify.go), its connections
+// (connections.go), the way of a request to its operation and of an error to its answer
+// (api.go, operations.go, errors.go, logging.go, address.go), and what is for operators
+// alone (admin.go, inspect.go, and observe.go with metrics.go, tracing.go and otel.go).
 package main
 
 import (

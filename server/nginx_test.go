@@ -197,6 +197,31 @@ func TestInteropNginxBringsTheRequestAsTheClientSentIt(t *testing.T) {
 	}
 }
 
+// One replica after the other is restarted, as one does: what failed a moment ago is tried
+// again as soon as there is nothing else.
+func TestInteropNginxFindsAReplicaThatIsBack(t *testing.T) {
+	redis, files := storetest.StartRedis(t), storetest.NewTLSFiles(t)
+	var addresses [2]string
+	var replicas [2]*service
+	restart := func(i int) {
+		replicas[i] = startService(t, testEnviron(redis, "MFA_LISTEN="+addresses[i], "MFA_TLS_CERT="+files.Cert, "MFA_TLS_KEY="+files.Key))
+	}
+	for i := range replicas {
+		addresses[i] = fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
+		restart(i)
+	}
+	gateway := startNginx(t, files, addresses)
+	replicas[0].stop()
+	for range 4 {
+		gateway.generate(asUser(t, "ada"))
+	}
+	restart(0)
+	replicas[1].stop()
+	for range 4 {
+		gateway.generate(asUser(t, "ada"))
+	}
+}
+
 // What a caller says of the trace would be believed.
 func TestInteropNginxPassesNoTraceOfTheCallersOn(t *testing.T) {
 	files := storetest.NewTLSFiles(t)

@@ -78,7 +78,7 @@ func TestSystemdIsToldTheState(t *testing.T) {
 			}
 			s.signal(syscall.SIGTERM)
 			// 1 s of MFA_DRAIN, 12 s of MFA_STOP_TIMEOUT, 3 s for traces, and 5 s more.
-			next("STOPPING=1\nEXTEND_TIMEOUT_USEC=21000000")
+			next("STOPPING=1\nEXTEND_TIMEOUT_USEC=21100000")
 			s.signal(syscall.SIGHUP) // has no effect any more
 			if status := s.wait(); status != 0 {
 				t.Errorf("exit status %d; want 0", status)

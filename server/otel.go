@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -32,6 +34,8 @@ func wantsTraces(values map[string]string) bool {
 	return values["OTEL_TRACES_EXPORTER"]+values["OTEL_EXPORTER_OTLP_ENDPOINT"]+values["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] != ""
 }
 
+const maxOTelNumber = 1_000_000
+
 // judgeOTel reports the variables whose value the SDK would ignore, and print: the
 // headers' secrets too.
 func judgeOTel(environ []string) faults {
@@ -49,6 +53,10 @@ func judgeOTel(environ []string) faults {
 	}
 	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"} {
 		certificate, key := values[prefix+"CLIENT_CERTIFICATE"], values[prefix+"CLIENT_KEY"]
+		endpoint := cmp.Or(values[prefix+"ENDPOINT"], values["OTEL_EXPORTER_OTLP_ENDPOINT"])
+		if certificate+key+values[prefix+"CERTIFICATE"] != "" && strings.HasPrefix(endpoint, "http:") {
+			wrong = append(wrong, prefix+"ENDPOINT: must be an https URL if there are certificates")
+		}
 		if _, err := smallfile.KeyPair(certificate, key); certificate+key != "" && err != nil {
 			wrong = append(wrong, prefix+"CLIENT_CERTIFICATE, "+prefix+"CLIENT_KEY: must be PEM files of a certificate and its key")
 		}
@@ -87,9 +95,13 @@ func judgeOTelValue(name, value string) error {
 		return judgeCertificates(value)
 	case "OTEL_EXPORTER_OTLP_TIMEOUT",
 		"OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE":
-		if n, err := strconv.Atoi(value); err != nil || n <= 0 {
-			return errors.New("must be a whole number above 0")
+		// A queue is made at once, as long as it says.
+		if n, err := strconv.Atoi(value); err != nil || n <= 0 || n > maxOTelNumber {
+			return fmt.Errorf("must be a whole number from 1 to %d", maxOTelNumber)
 		}
+	}
+	if _, err := strconv.Atoi(value); err != nil && strings.HasSuffix(name, "_LIMIT") {
+		return errors.New("must be a whole number")
 	}
 	return nil
 }

@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,6 +83,12 @@ func (p *process) serveCommand() *cobra.Command {
 //
 //nolint:funlen // All of the wiring stands in one place.
 func (p *process) serve(stop context.Context, s settings, load func() (settings, error), dev bool) error {
+	ended, end := context.WithCancel(context.WithoutCancel(stop))
+	defer end()
+	go endAnyway(ended, stop, s.longestEnd())
+	// That nobody reads the log any more is no reason to end, nor would systemd start the
+	// service again after it.
+	signal.Ignore(syscall.SIGPIPE)
 	floor := makeHeapFloor()
 	defer runtime.KeepAlive(floor)
 	level := new(slog.LevelVar)
@@ -129,8 +137,8 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 		api = tls.NewListener(api, tlsCert.config())
 	}
 	running, ctx := errgroup.WithContext(context.WithoutCancel(stop))
-	ctx, end := context.WithCancel(ctx)
-	defer end()
+	ctx, endAll := context.WithCancel(ctx)
+	defer endAll()
 	log.InfoContext(ctx, "listening", "address", api.Addr().String(), "admin_address", admin.Addr().String(), "version", version())
 
 	drained, closeAPI := context.WithCancel(ctx)
@@ -140,7 +148,7 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 		return nil
 	})
 	running.Go(func() error {
-		defer end()
+		defer endAll()
 		return serveHTTP(drained, api, newServer(farewell(stop, handler), log), time.Duration(s.StopTimeout))
 	})
 	running.Go(func() error {

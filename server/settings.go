@@ -225,6 +225,10 @@ func variables(environ []string) (map[string]string, faults) {
 				wrong = append(wrong, fmt.Sprintf("%s: %v", name, err))
 				continue
 			}
+			if strings.HasPrefix(string(content), "\ufeff") {
+				wrong = append(wrong, name+": begins with a byte order mark")
+				continue
+			}
 			value = strings.TrimRight(string(content), "\r\n")
 		}
 		if value == "" {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -19,7 +20,34 @@ import (
 //     finish, within MFA_STOP_TIMEOUT (serveHTTP).
 //  3. All else ends, the admin listener with it.
 //
-// A second signal ends the process at once (main.go).
+// If any of it hangs, the process ends all the same (endAnyway). A second signal ends it at
+// once (main.go).
+
+// lastRequests is how long those that were on their way when connections were no longer
+// accepted have to arrive: net/http would drop them without an answer.
+const lastRequests = 100 * time.Millisecond
+
+// longestEnd is how long all of the end may take.
+func (s settings) longestEnd() time.Duration {
+	return time.Duration(s.Drain) + lastRequests + time.Duration(s.StopTimeout) + flushTime
+}
+
+// endAnyway ends the process a second after the longest end there may be, unless ended is
+// done by then. A log whose reader hangs, for example, holds up whoever writes to it.
+func endAnyway(ended, stop context.Context, longest time.Duration) {
+	select {
+	case <-stop.Done():
+	case <-ended.Done():
+		return
+	}
+	timer := time.NewTimer(longest + time.Second)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		os.Exit(exitFault)
+	case <-ended.Done():
+	}
+}
 
 // drain waits for the signal, and then until gateways had the time to notice. It
 // returns at once when ctx is done: the service has failed.
@@ -29,7 +57,7 @@ func (p *process) drain(ctx context.Context, stop <-chan struct{}, s settings, l
 	case <-ctx.Done():
 		return
 	}
-	p.notify(ctx, log, stopping(time.Duration(s.Drain)+time.Duration(s.StopTimeout)+flushTime))
+	p.notify(ctx, log, stopping(s.longestEnd()))
 	log.InfoContext(ctx, "stopping", "drain", time.Duration(s.Drain).String())
 	timer := time.NewTimer(time.Duration(s.Drain))
 	defer timer.Stop()
@@ -73,6 +101,9 @@ func serveHTTP(ctx context.Context, listener net.Listener, server *http.Server, 
 	if timeout == 0 {
 		return server.Close()
 	}
+	_ = listener.Close() // Serve returns an error that says so
+	<-failed
+	time.Sleep(lastRequests)
 	// ctx is done; what is in flight gets a time of its own.
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,6 +61,61 @@ func TestTheEndComesStepByStep(t *testing.T) {
 	}
 	if status := s.wait(); status != 0 {
 		t.Errorf("exit status %d; want 0", status)
+	}
+}
+
+// Whether a log's reader hangs or has gone, the process ends, and only when it is told to.
+func TestALogThatIsNotReadDoesNotKeepTheProcessNorEndIt(t *testing.T) {
+	redis := storetest.StartRedis(t)
+	for name, row := range map[string]struct {
+		closed bool
+		status int
+	}{"hangs": {false, exitFault}, "has gone": {true, 0}} {
+		t.Run(name, func(t *testing.T) {
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			address := fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
+			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			defer cancel()
+			program := exec.CommandContext(ctx, os.Args[0], "serve")
+			program.Env = append(testEnviron(redis, "MFA_LISTEN="+address, "MFA_STOP_TIMEOUT=6s"), asProgram+"=1")
+			program.Stderr = writer
+			if err := errors.Join(program.Start(), writer.Close()); err != nil {
+				t.Fatal(err)
+			}
+			client := http.Client{Timeout: time.Second}
+			post := func() (status int, err error) {
+				response, err := client.Post("http://"+address+generatePath, "", http.NoBody)
+				if err != nil {
+					return 0, err
+				}
+				return response.StatusCode, response.Body.Close()
+			}
+			storetest.Eventually(t, func() bool { status, _ := post(); return status == http.StatusUnauthorized })
+			if row.closed {
+				reader.Close()
+			}
+			for range 1000 { // more than the pipe has room for
+				status, err := post()
+				if os.IsTimeout(err) && !row.closed {
+					break
+				}
+				if err != nil || status != http.StatusUnauthorized {
+					t.Fatalf("%d, %v; want 401", status, err)
+				}
+			}
+			if err := program.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			_ = program.Wait()
+			if status, took := program.ProcessState.ExitCode(), time.Since(start); status != row.status || took > 15*time.Second {
+				t.Errorf("exit status %d after %v; want %d, after ten seconds at most", status, took, row.status)
+			}
+		})
 	}
 }
 

@@ -105,6 +105,8 @@ func TestAFaultyTraceSettingIsNamed(t *testing.T) {
 		"OTEL_TRACES_SAMPLER":                "sometimes",
 		"OTEL_TRACES_SAMPLER_ARG":            "2",
 		"OTEL_BSP_SCHEDULE_DELAY":            "5s",
+		"OTEL_BSP_MAX_QUEUE_SIZE":            "99999999999",
+		"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT":    "few",
 		"OTEL_RESOURCE_ATTRIBUTES":           "team=%zz-secret",
 	} {
 		s := &service{t: t, environ: testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", name+"="+value)}
