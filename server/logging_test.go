@@ -38,17 +38,21 @@ func TestWhatFailsWhileItsClientLeavesIsAFault(t *testing.T) {
 	left, leave := context.WithCancel(t.Context())
 	leave()
 	for _, row := range []struct {
-		ctx  context.Context
+		left bool
 		err  error
 		want slog.Level
 	}{
-		{left, fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled), slog.LevelInfo},
-		{left, store.ErrUnavailable, slog.LevelWarn},
-		{left, errors.New("fault"), slog.LevelError},
-		{t.Context(), context.Canceled, slog.LevelError},
+		{true, fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled), slog.LevelInfo},
+		{true, store.ErrUnavailable, slog.LevelWarn},
+		{true, errors.New("fault"), slog.LevelError},
+		{false, context.Canceled, slog.LevelError},
 	} {
-		if level, _ := classify(row.ctx, row.err, http.StatusServiceUnavailable); level != row.want {
-			t.Errorf("%v, client left %t: %v; want %v", row.err, row.ctx == left, level, row.want)
+		ctx := t.Context()
+		if row.left {
+			ctx = left
+		}
+		if level, _ := classify(ctx, row.err, http.StatusServiceUnavailable); level != row.want {
+			t.Errorf("%v, client left %t: %v; want %v", row.err, row.left, level, row.want)
 		}
 	}
 }

@@ -34,6 +34,8 @@ func wantsTraces(values map[string]string) bool {
 	return values["OTEL_TRACES_EXPORTER"]+values["OTEL_EXPORTER_OTLP_ENDPOINT"]+values["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] != ""
 }
 
+// maxOTelNumber is more than anybody needs, in milliseconds and in spans, and so few that
+// there is memory for them.
 const maxOTelNumber = 1_000_000
 
 // judgeOTel reports the variables whose value the SDK would ignore, and print: the
@@ -51,11 +53,11 @@ func judgeOTel(environ []string) faults {
 			wrong = append(wrong, name+": "+err.Error())
 		}
 	}
+	endpoint := cmp.Or(values["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], values["OTEL_EXPORTER_OTLP_ENDPOINT"])
 	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"} {
 		certificate, key := values[prefix+"CLIENT_CERTIFICATE"], values[prefix+"CLIENT_KEY"]
-		endpoint := cmp.Or(values[prefix+"ENDPOINT"], values["OTEL_EXPORTER_OTLP_ENDPOINT"])
-		if certificate+key+values[prefix+"CERTIFICATE"] != "" && strings.HasPrefix(endpoint, "http:") {
-			wrong = append(wrong, prefix+"ENDPOINT: must be an https URL if there are certificates")
+		if certificate+key+values[prefix+"CERTIFICATE"] != "" && strings.HasPrefix(strings.ToLower(endpoint), "http:") {
+			wrong = append(wrong, prefix+"…CERTIFICATE: is for an endpoint with https, and this one has http")
 		}
 		if _, err := smallfile.KeyPair(certificate, key); certificate+key != "" && err != nil {
 			wrong = append(wrong, prefix+"CLIENT_CERTIFICATE, "+prefix+"CLIENT_KEY: must be PEM files of a certificate and its key")

@@ -126,6 +126,8 @@ func TestASettingMayComeFromAPipe(t *testing.T) {
 func TestAFileThatIsNoneIsRefusedByName(t *testing.T) {
 	folder := t.TempDir()
 	large, nobody, silent := filepath.Join(folder, "large"), filepath.Join(folder, "nobody"), filepath.Join(folder, "silent")
+	marked := filepath.Join(folder, "marked")
+	write(t, marked, "\ufeffmfa")
 	write(t, large, strings.Repeat("x", 1<<20+1))
 	for _, pipe := range []string{nobody, silent} {
 		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
@@ -137,8 +139,8 @@ func TestAFileThatIsNoneIsRefusedByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer writer.Close()
-	_, err = loadSettings([]string{"MFA_ISSUER_FILE=" + large, "MFA_JWT_ISSUER_FILE=" + nobody, "MFA_JWT_SECRET_FILE=" + silent}, nil, nil)
-	const want = "settings:\n  MFA_ISSUER_FILE: is larger than 1 MiB\n  MFA_JWT_ISSUER_FILE: is empty\n  MFA_JWT_SECRET_FILE: i/o timeout"
+	_, err = loadSettings([]string{"MFA_ISSUER_FILE=" + large, "MFA_JWT_ISSUER_FILE=" + nobody, "MFA_JWT_SECRET_FILE=" + silent, "MFA_JWT_AUDIENCE_FILE=" + marked}, nil, nil)
+	const want = "settings:\n  MFA_ISSUER_FILE: is larger than 1 MiB\n  MFA_JWT_ISSUER_FILE: is empty\n  MFA_JWT_SECRET_FILE: i/o timeout\n  MFA_JWT_AUDIENCE_FILE: begins with a byte order mark"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v; want %s", err, want)
 	}

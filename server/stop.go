@@ -40,11 +40,9 @@ func endAnyway(ended, stop context.Context, longest time.Duration) {
 	case <-ended.Done():
 		return
 	}
-	timer := time.NewTimer(longest + time.Second)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
-		os.Exit(exitFault)
+	case <-time.After(longest + time.Second):
+		os.Exit(exitFault) //nolint:forbidigo // main.go cannot: it waits for what hangs.
 	case <-ended.Done():
 	}
 }
@@ -101,8 +99,7 @@ func serveHTTP(ctx context.Context, listener net.Listener, server *http.Server, 
 	if timeout == 0 {
 		return server.Close()
 	}
-	_ = listener.Close() // Serve returns an error that says so
-	<-failed
+	_ = errors.Join(listener.Close(), <-failed) // each says no more than that it is closed
 	time.Sleep(lastRequests)
 	// ctx is done; what is in flight gets a time of its own.
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)

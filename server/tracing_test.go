@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -113,6 +114,22 @@ func TestAFaultyTraceSettingIsNamed(t *testing.T) {
 		_, stderr, status := s.command("serve")
 		if status != exitUsage || !strings.Contains(stderr, name) || strings.Contains(stderr, value) {
 			t.Errorf("%s: status %d, %s; want its name and not its value", name, status, stderr)
+		}
+	}
+}
+
+func TestACertificateIsForAnEndpointWithTLS(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	certificate, _ := newCertificate(t, 1)
+	write(t, file, certificate)
+	const general, traces = "OTEL_EXPORTER_OTLP_ENDPOINT=", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="
+	for endpoints, faulty := range map[[2]string]bool{
+		{general + "http://a"}: true, {general + "HTTP://a"}: true, {traces + "http://a", general + "https://a"}: true,
+		{general + "https://a"}: false, {traces + "https://a", general + "http://a"}: false,
+	} {
+		wrong := judgeOTel(append(endpoints[:], "OTEL_EXPORTER_OTLP_CERTIFICATE="+file))
+		if (len(wrong) == 1) != faulty || faulty && !strings.HasPrefix(wrong[0], "OTEL_EXPORTER_OTLP_…CERTIFICATE: ") {
+			t.Errorf("%q: %v; want a fault: %t", endpoints, wrong, faulty)
 		}
 	}
 }
