@@ -149,8 +149,8 @@ func (s *KeySet) Refresh() {
 	}
 }
 
-// refresh loads the set and lets those go who have asked for it. Who asks while it is
-// under way may need a newer set than this one will be, and gets the next.
+// refresh loads the set and lets those go who have asked for it. If nobody had when it
+// began, who asks meanwhile may need a newer set than this one will be, and gets the next.
 func (s *KeySet) refresh(ctx context.Context) (refreshed bool) {
 	asked := s.begin()
 	keys, err := s.load(ctx)
