@@ -259,6 +259,9 @@ func (s settings) checkServe(dev bool) faults {
 	if !tokens && s.JWTIssuer+s.JWTAudience != "" {
 		wrong = append(wrong, "MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE")
 	}
+	if s.Listen.clashes(s.AdminListen) {
+		wrong = append(wrong, "MFA_LISTEN and MFA_ADMIN_LISTEN: are the same address")
+	}
 	return append(wrong, s.checkTLS()...)
 }
 
@@ -272,6 +275,18 @@ func (a *listenAddress) UnmarshalText(text []byte) error {
 	}
 	*a = listenAddress(text)
 	return nil
+}
+
+// clashes tells whether the two cannot both be listened on, for what can be seen of that
+// without looking up names.
+func (a listenAddress) clashes(b listenAddress) bool {
+	host, port, err := net.SplitHostPort(string(a))
+	otherHost, otherPort, otherErr := net.SplitHostPort(string(b))
+	if err != nil || otherErr != nil || port != otherPort || port == "0" {
+		return false
+	}
+	everywhere := []string{"", "0.0.0.0", "::"}
+	return host == otherHost || slices.Contains(everywhere, host) || slices.Contains(everywhere, otherHost)
 }
 
 type pendingTTL time.Duration

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,6 +121,18 @@ func TestASettingMayComeFromAPipe(t *testing.T) {
 	s, err := loadSettings([]string{fmt.Sprint("MFA_JWT_SECRET_FILE=/dev/fd/", reader.Fd())}, nil, nil)
 	if err != nil || string(s.JWTSecret) != secret {
 		t.Errorf("%v, %q; want %q", err, string(s.JWTSecret), secret)
+	}
+}
+
+func TestTheListenersNeedTwoAddresses(t *testing.T) {
+	for addresses, want := range map[[2]listenAddress]bool{
+		{"127.0.0.1:80", "127.0.0.1:80"}: true, {":80", "127.0.0.1:80"}: true, {"127.0.0.1:80", "[::]:80"}: true,
+		{"127.0.0.1:80", "127.0.0.1:81"}: false, {"127.0.0.1:80", "127.0.0.2:80"}: false, {":0", ":0"}: false, {"", ""}: false,
+	} {
+		s := settings{Listen: addresses[0], AdminListen: addresses[1]}
+		if got := slices.Contains(s.checkServe(true), "MFA_LISTEN and MFA_ADMIN_LISTEN: are the same address"); got != want {
+			t.Errorf("%q: a fault: %t; want %t", addresses, got, want)
+		}
 	}
 }
 
