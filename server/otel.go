@@ -57,7 +57,7 @@ func judgeOTel(environ []string) faults {
 	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"} {
 		certificate, key := values[prefix+"CLIENT_CERTIFICATE"], values[prefix+"CLIENT_KEY"]
 		if certificate+key+values[prefix+"CERTIFICATE"] != "" && strings.HasPrefix(strings.ToLower(endpoint), "http:") {
-			wrong = append(wrong, prefix+"…CERTIFICATE: is for an endpoint with https, and this one has http")
+			wrong = append(wrong, prefix+"CERTIFICATE, "+prefix+"CLIENT_CERTIFICATE: are for an endpoint with https, and this one has http")
 		}
 		if _, err := smallfile.KeyPair(certificate, key); certificate+key != "" && err != nil {
 			wrong = append(wrong, prefix+"CLIENT_CERTIFICATE, "+prefix+"CLIENT_KEY: must be PEM files of a certificate and its key")

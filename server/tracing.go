@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,15 +71,18 @@ func (e loggedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOn
 // hideHeaders hides the values of the headers that the receiver is sent, which judgeOTel
 // has found well formed.
 func hideHeaders(values map[string]string) *strings.Replacer {
-	var pairs []string
+	var secrets, pairs []string
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"} {
 		for pair := range strings.SplitSeq(values[name], ",") {
 			_, escaped, _ := strings.Cut(pair, "=")
-			for _, secret := range []string{escaped, unescaped(escaped)} {
-				if secret = strings.TrimSpace(secret); secret != "" {
-					pairs = append(pairs, secret, "(hidden)")
-				}
-			}
+			secrets = append(secrets, strings.TrimSpace(escaped), strings.TrimSpace(unescaped(escaped)))
+		}
+	}
+	// One may begin with another, of which it would keep the rest: the longest comes first.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	for _, secret := range secrets {
+		if secret != "" {
+			pairs = append(pairs, secret, "(hidden)")
 		}
 	}
 	return strings.NewReplacer(pairs...)

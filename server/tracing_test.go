@@ -128,9 +128,16 @@ func TestACertificateIsForAnEndpointWithTLS(t *testing.T) {
 		{general + "https://a"}: false, {traces + "https://a", general + "http://a"}: false,
 	} {
 		wrong := judgeOTel(append(endpoints[:], "OTEL_EXPORTER_OTLP_CERTIFICATE="+file))
-		if (len(wrong) == 1) != faulty || faulty && !strings.HasPrefix(wrong[0], "OTEL_EXPORTER_OTLP_…CERTIFICATE: ") {
+		if (len(wrong) == 1) != faulty || faulty && !strings.HasPrefix(wrong[0], "OTEL_EXPORTER_OTLP_CERTIFICATE, ") {
 			t.Errorf("%q: %v; want a fault: %t", endpoints, wrong, faulty)
 		}
+	}
+}
+
+func TestAHeaderThatBeginsWithAnotherIsHidden(t *testing.T) {
+	hide := hideHeaders(map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "a=key,b=key%20two,c=", "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "a=keys"})
+	if got := hide.Replace("key two, key%20two, keys, key"); got != "(hidden), (hidden), (hidden), (hidden)" {
+		t.Errorf("%s; want nothing of them", got)
 	}
 }
 
