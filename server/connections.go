@@ -1,10 +1,14 @@
 package main
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
+	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +21,10 @@ const (
 	// maxAdmin is how many connections the admin listener has. Those that look at a replica
 	// are few, and whoever else reaches it must not take the API's files.
 	maxAdmin = 64
+
+	// usualHeader is how many bytes of a header are read as they come: the 4 KiB that net/http
+	// asks for, and what TLS adds to them. What lies beyond waits at the turnstile.
+	usualHeader = 5 << 10
 )
 
 // boundedListener has no more than so many connections open at once, because each of
@@ -26,20 +34,25 @@ const (
 type boundedListener struct {
 	net.Listener
 	most    int64
+	large   *turnstile
 	open    atomic.Int64
 	refused atomic.Int64
 }
 
+func newBoundedListener(listener net.Listener, most int64, now func() time.Time) *boundedListener {
+	return &boundedListener{Listener: listener, most: most, large: newTurnstile(now)}
+}
+
 // bound allows fewer connections than the setting says if the process may not open as
 // many files. Running out of them would also keep it from Redis.
-func (s settings) bound(listener net.Listener, log *slog.Logger) *boundedListener {
+func (s settings) bound(listener net.Listener, now func() time.Time, log *slog.Logger) *boundedListener {
 	most := int64(s.MaxConns)
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Cur < uint64(most)+reservedFiles {
 		most = max(int64(files.Cur)-reservedFiles, 1)
 		log.Warn("the limit of open files allows fewer connections than MFA_MAX_CONNECTIONS", "open_files", files.Cur, "connections", most)
 	}
-	return &boundedListener{Listener: listener, most: most}
+	return newBoundedListener(listener, most, now)
 }
 
 // Accept implements net.Listener.
@@ -51,7 +64,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		}
 		open := l.open.Add(1)
 		if tcp, ok := connection.(*net.TCPConn); ok && open <= l.most {
-			return &countedConnection{tcp, sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+			return &boundedConnection{TCPConn: tcp, closed: sync.OnceFunc(func() { l.open.Add(-1) }), large: l.large}, nil
 		}
 		l.open.Add(-1)
 		l.refused.Add(1)
@@ -59,15 +72,92 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// countedConnection has all of a TCP connection's methods: without CloseWrite, what
+// boundedConnection has all of a TCP connection's methods: without CloseWrite, what
 // net/http refuses to read to the end would have its answer lost on the way.
-type countedConnection struct {
+type boundedConnection struct {
 	*net.TCPConn
 	closed func()
+	large  *turnstile
+
+	afterHeader bool         // as net/http says, in the goroutine that reads headers
+	header      atomic.Int64 // bytes that were read of it
+	inside      atomic.Pointer[time.Time]
+}
+
+// Read implements net.Conn. It does not itself heed the read deadline while it waits at
+// the turnstile; whoever has waited too long there is cut off where he reads on.
+func (c *boundedConnection) Read(p []byte) (int, error) {
+	c.leave()
+	n, err := c.TCPConn.Read(p)
+	if c.afterHeader || n == 0 {
+		return n, err
+	}
+	if c.header.Add(int64(n)) > usualHeader {
+		since := c.large.enter()
+		c.inside.Store(&since)
+	}
+	return n, err
+}
+
+// Write implements net.Conn. The header comes after what we write: an answer, or our part
+// of a TLS handshake, of which the client's does not count. It may be called by the
+// goroutine that closes the connection.
+func (c *boundedConnection) Write(p []byte) (int, error) {
+	c.leave()
+	c.header.Store(0)
+	return c.TCPConn.Write(p)
+}
+
+// leave comes before anything that may wait for the client, or he could keep all others
+// outside.
+func (c *boundedConnection) leave() {
+	if since := c.inside.Swap(nil); since != nil {
+		c.large.leave(*since)
+	}
 }
 
 // Close implements net.Conn.
-func (c *countedConnection) Close() error {
+func (c *boundedConnection) Close() error {
 	defer c.closed()
 	return c.TCPConn.Close()
+}
+
+// followHeader is an http.Server's ConnState: a header is what is read on a new or idle
+// connection until it becomes active, or ends.
+func followHeader(connection net.Conn, state http.ConnState) {
+	if encrypted, ok := connection.(*tls.Conn); ok {
+		connection = encrypted.NetConn()
+	}
+	if c, ok := connection.(*boundedConnection); ok {
+		c.leave()
+		c.afterHeader = state != http.StateNew && state != http.StateIdle
+	}
+}
+
+// turnstile lets large headers through, piece by piece, in the order in which they come,
+// so that all of them together get about a quarter of the processors' time, of one
+// processor half. To read a header costs net/http many times what a usual request costs,
+// before anybody knows who sends it: fifty connections with nothing but headers of 16 KiB
+// would have everybody else wait twelve times as long as without them (make overload).
+type turnstile struct {
+	places  chan struct{} // taken by who is inside, or was so until just now
+	waiting atomic.Int64
+	now     func() time.Time
+}
+
+func newTurnstile(now func() time.Time) *turnstile {
+	return &turnstile{places: make(chan struct{}, (runtime.GOMAXPROCS(0)+1)/2), now: now}
+}
+
+// enter takes a place as soon as there is one, and returns since when it has it.
+func (t *turnstile) enter() (since time.Time) {
+	t.waiting.Add(1)
+	t.places <- struct{}{}
+	t.waiting.Add(-1)
+	return t.now()
+}
+
+// leave gives up a place; it is free after as much time as it was taken.
+func (t *turnstile) leave(since time.Time) {
+	time.AfterFunc(t.now().Sub(since), func() { <-t.places })
 }

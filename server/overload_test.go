@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"runtime/debug"
 	"strings"
@@ -156,83 +155,6 @@ func TestAKeyThatIsAwaitedTakesNoPlace(t *testing.T) {
 				t.Errorf("%s: %+v, %v, %d places taken", name, principal, err, len(o.inFlight))
 			}
 		})
-	}
-}
-
-func TestAConnectionTooManyIsClosedAtOnce(t *testing.T) {
-	s := startService(t, testEnviron(storetest.StartRedis(t), "MFA_MAX_CONNECTIONS=2"))
-	first, answers := s.dial()
-	s.dial() // and says nothing
-	_, tooMany := s.dial()
-	if _, err := tooMany.ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("one too many: %v; want it closed", err)
-	}
-	request := "POST " + generatePath + " HTTP/1.1\r\nHost: h\r\nAuthorization: " + asUser(t, "ada").Get("Authorization") + "\r\n\r\n"
-	if _, err := io.WriteString(first, request); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.readAnswerTo(request, answers); got.status != http.StatusOK {
-		t.Errorf("one that was there before: %d; want 200", got.status)
-	}
-	for _, line := range []string{"mfa_connections 2", "mfa_connections_refused_total 1"} {
-		if got := s.admin("/metrics"); !strings.Contains(got.body, "\n"+line+"\n") {
-			t.Errorf("/metrics lacks %s", line)
-		}
-	}
-	first.Close()
-	storetest.Eventually(t, func() bool { return strings.Contains(s.admin("/metrics").body, "\nmfa_connections 1\n") })
-	if got := s.post(asUser(t, "ada")); got.status != http.StatusOK {
-		t.Errorf("after one has left: %d; want 200", got.status)
-	}
-}
-
-// Whoever reaches the admin listener cannot take the files that the API's connections need.
-func TestTheAdminListenerIsBounded(t *testing.T) {
-	s := startService(t, testEnviron(storetest.StartRedis(t)))
-	address := s.logLines("listening")[0]["admin_address"].(string)
-	var connections []net.Conn
-	for range maxAdmin + 1 {
-		connection, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer connection.Close()
-		if err := connection.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		connections = append(connections, connection)
-	}
-	if _, err := connections[maxAdmin].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("one too many: %v; want it closed", err)
-	}
-	connections[0].Close()
-	storetest.Eventually(t, func() bool {
-		response, err := http.Get("http://" + address + "/livez")
-		return err == nil && response.Body.Close() == nil && response.StatusCode == http.StatusOK
-	})
-}
-
-func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bounded := &boundedListener{Listener: listener, most: 1}
-	defer bounded.Close()
-	client, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	server, err := bounded.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		_ = server.Close()
-	}
-	if n := bounded.open.Load(); n != 0 {
-		t.Errorf("%d connections are open; want none", n)
 	}
 }
 

@@ -130,9 +130,9 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	if err != nil {
 		return err
 	}
-	bounded := s.bound(api, log)
+	bounded := s.bound(api, p.now, log)
 	watch.showConnections(bounded)
-	api, admin = bounded, &boundedListener{Listener: admin, most: maxAdmin}
+	api, admin = bounded, newBoundedListener(admin, maxAdmin, p.now)
 	if tlsCert != nil {
 		api = tls.NewListener(api, tlsCert.config())
 	}
@@ -248,6 +248,7 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:   writeTimeout,
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader,
+		ConnState:      followHeader,
 		// Else net/http answers OPTIONS * by itself, past everything that we do.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(serverHandler{log.Handler()}, slog.LevelWarn),
