@@ -25,6 +25,17 @@ const (
 	// usualHeader is how many bytes of a header are read as they come: the 4 KiB that net/http
 	// asks for, and what TLS adds to them. What lies beyond waits at the turnstile.
 	usualHeader = 5 << 10
+
+	// fewBytes of it are read all the same: to wait would cost more than to read them.
+	fewBytes = 256
+
+	// maxRest bounds how long a place at the turnstile rests: if the machine was held up
+	// meanwhile, nobody else need be.
+	maxRest = 10 * time.Millisecond
+
+	// handshake is how many bytes of a TLS handshake are no header's: a ClientHello with a
+	// post-quantum key has two KiB.
+	handshake = 4 << 10
 )
 
 // boundedListener has no more than so many connections open at once, because each of
@@ -79,32 +90,37 @@ type boundedConnection struct {
 	closed func()
 	large  *turnstile
 
-	afterHeader bool         // as net/http says, in the goroutine that reads headers
-	header      atomic.Int64 // bytes that were read of it
-	inside      atomic.Pointer[time.Time]
+	// These belong to whichever of net/http's goroutines reads.
+	afterHeader bool
+	read        int // bytes of the header, or, after it, of anything else
+	unpaid      int // of them, since the last turn
+
+	inside atomic.Pointer[time.Time]
 }
 
-// Read implements net.Conn. It does not itself heed the read deadline while it waits at
-// the turnstile; whoever has waited too long there is cut off where he reads on.
+// Read implements net.Conn. To wait at the turnstile takes from the time that there is for
+// the header; that it is over shows on reading on.
 func (c *boundedConnection) Read(p []byte) (int, error) {
 	c.leave()
 	n, err := c.TCPConn.Read(p)
-	if c.afterHeader || n == 0 {
-		return n, err
-	}
-	if c.header.Add(int64(n)) > usualHeader {
-		since := c.large.enter()
-		c.inside.Store(&since)
+	c.read += n
+	c.unpaid += n
+	if !c.afterHeader && c.read > usualHeader && c.unpaid > fewBytes {
+		c.takeTurn()
 	}
 	return n, err
 }
 
-// Write implements net.Conn. The header comes after what we write: an answer, or our part
-// of a TLS handshake, of which the client's does not count. It may be called by the
-// goroutine that closes the connection.
+// takeTurn waits at the turnstile.
+func (c *boundedConnection) takeTurn() {
+	since := c.large.enter()
+	c.inside.Store(&since)
+	c.unpaid = 0
+}
+
+// Write implements net.Conn. Whoever closes a TLS connection calls it too, at any time.
 func (c *boundedConnection) Write(p []byte) (int, error) {
 	c.leave()
-	c.header.Store(0)
 	return c.TCPConn.Write(p)
 }
 
@@ -125,12 +141,34 @@ func (c *boundedConnection) Close() error {
 // followHeader is an http.Server's ConnState: a header is what is read on a new or idle
 // connection until it becomes active, or ends.
 func followHeader(connection net.Conn, state http.ConnState) {
-	if encrypted, ok := connection.(*tls.Conn); ok {
+	encrypted, ok := connection.(*tls.Conn)
+	if ok {
 		connection = encrypted.NetConn()
 	}
-	if c, ok := connection.(*boundedConnection); ok {
-		c.leave()
-		c.afterHeader = state != http.StateNew && state != http.StateIdle
+	c, bounded := connection.(*boundedConnection)
+	if !bounded {
+		return
+	}
+	c.leave()
+	switch state {
+	case http.StateNew:
+		if ok {
+			c.read = -handshake
+		}
+	case http.StateActive:
+		c.afterHeader = true
+		if c.read <= usualHeader {
+			c.read = 0
+		}
+	case http.StateIdle:
+		// With TLS, all of the next header may have come already: in the same record as the
+		// one before, if that was a large one, or with the byte for which net/http waits
+		// while it answers. Without TLS that is no more than 4 KiB.
+		if ok && c.read > usualHeader {
+			c.takeTurn()
+		}
+		c.afterHeader, c.read, c.unpaid = false, 0, 0
+	case http.StateHijacked, http.StateClosed:
 	}
 }
 
@@ -157,7 +195,7 @@ func (t *turnstile) enter() (since time.Time) {
 	return t.now()
 }
 
-// leave gives up a place; it is free after as much time as it was taken.
+// leave gives up a place; it is free after as much time as it was taken, or maxRest.
 func (t *turnstile) leave(since time.Time) {
-	time.AfterFunc(t.now().Sub(since), func() { <-t.places })
+	time.AfterFunc(min(t.now().Sub(since), maxRest), func() { <-t.places })
 }
