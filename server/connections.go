@@ -1,16 +1,18 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -23,15 +25,22 @@ const (
 	maxAdmin = 64
 
 	// usualHeader is how many bytes of a header are read as they come: the 4 KiB that net/http
-	// asks for, and what TLS adds to them. What lies beyond waits at the turnstile.
+	// asks for, and what TLS adds to them. Headers beyond wait for each other.
 	usualHeader = 5 << 10
 
-	// fewBytes of it are read all the same: to wait would cost more than to read them.
+	// fewBytes of them are read all the same: to wait would cost more than to read them.
 	fewBytes = 256
 
-	// maxRest bounds how long a place at the turnstile rests: if the machine was held up
-	// meanwhile, nobody else need be.
-	maxRest = 10 * time.Millisecond
+	// largeHeaders is how many bytes of larger headers are read a second, for each processor,
+	// and largeBurst how many at once after a while without any: that is five headers of any
+	// size. To read a header costs net/http many times what a usual request costs, before
+	// anybody knows who sends it: fifty connections with nothing but headers of 16 KiB would
+	// have everybody else wait twelve times as long as without them (make overload).
+	largeHeaders = 5 << 20
+	largeBurst   = 100 << 10
+
+	// maxRecord is the most that TLS decrypts at once.
+	maxRecord = 16 << 10
 
 	// handshake is how many bytes of a TLS handshake are no header's: a ClientHello with a
 	// post-quantum key has two KiB.
@@ -45,25 +54,26 @@ const (
 type boundedListener struct {
 	net.Listener
 	most    int64
-	large   *turnstile
+	large   *headerLimiter
 	open    atomic.Int64
 	refused atomic.Int64
 }
 
-func newBoundedListener(listener net.Listener, most int64, now func() time.Time) *boundedListener {
-	return &boundedListener{Listener: listener, most: most, large: newTurnstile(now)}
+func newBoundedListener(listener net.Listener, most int64) *boundedListener {
+	perSecond := rate.Limit(largeHeaders * runtime.GOMAXPROCS(0))
+	return &boundedListener{Listener: listener, most: most, large: &headerLimiter{Limiter: rate.NewLimiter(perSecond, largeBurst)}}
 }
 
 // bound allows fewer connections than the setting says if the process may not open as
 // many files. Running out of them would also keep it from Redis.
-func (s settings) bound(listener net.Listener, now func() time.Time, log *slog.Logger) *boundedListener {
+func (s settings) bound(listener net.Listener, log *slog.Logger) *boundedListener {
 	most := int64(s.MaxConns)
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Cur < uint64(most)+reservedFiles {
 		most = max(int64(files.Cur)-reservedFiles, 1)
 		log.Warn("the limit of open files allows fewer connections than MFA_MAX_CONNECTIONS", "open_files", files.Cur, "connections", most)
 	}
-	return newBoundedListener(listener, most, now)
+	return newBoundedListener(listener, most)
 }
 
 // Accept implements net.Listener.
@@ -88,48 +98,29 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 type boundedConnection struct {
 	*net.TCPConn
 	closed func()
-	large  *turnstile
+	large  *headerLimiter
 
 	// These belong to whichever of net/http's goroutines reads.
 	afterHeader bool
 	read        int // bytes of the header, or, after it, of anything else
-	unpaid      int // of them, since the last turn
-
-	inside atomic.Pointer[time.Time]
+	waited      int // so many of the header's have been waited for
 }
 
-// Read implements net.Conn. To wait at the turnstile takes from the time that there is for
-// the header; that it is over shows on reading on.
+// Read implements net.Conn. What comes of a large header is handed on when its turn has come;
+// if that would be too late, the client gets no answer, as if he had been too slow.
 func (c *boundedConnection) Read(p []byte) (int, error) {
-	c.leave()
 	n, err := c.TCPConn.Read(p)
 	c.read += n
-	c.unpaid += n
-	if !c.afterHeader && c.read > usualHeader && c.unpaid > fewBytes {
-		c.takeTurn()
+	if more := c.read - c.waited; !c.afterHeader && c.read > usualHeader && more > fewBytes {
+		c.waited = c.read
+		if c.large.wait(more) != nil {
+			// net/http may read on after an error, and must not take what comes then for the
+			// header's next bytes.
+			_ = c.Close()
+			return 0, os.ErrDeadlineExceeded
+		}
 	}
 	return n, err
-}
-
-// takeTurn waits at the turnstile.
-func (c *boundedConnection) takeTurn() {
-	since := c.large.enter()
-	c.inside.Store(&since)
-	c.unpaid = 0
-}
-
-// Write implements net.Conn. Whoever closes a TLS connection calls it too, at any time.
-func (c *boundedConnection) Write(p []byte) (int, error) {
-	c.leave()
-	return c.TCPConn.Write(p)
-}
-
-// leave comes before anything that may wait for the client, or he could keep all others
-// outside.
-func (c *boundedConnection) leave() {
-	if since := c.inside.Swap(nil); since != nil {
-		c.large.leave(*since)
-	}
 }
 
 // Close implements net.Conn.
@@ -149,53 +140,40 @@ func followHeader(connection net.Conn, state http.ConnState) {
 	if !bounded {
 		return
 	}
-	c.leave()
 	switch state {
 	case http.StateNew:
 		if ok {
 			c.read = -handshake
 		}
 	case http.StateActive:
-		c.afterHeader = true
-		if c.read <= usualHeader {
-			c.read = 0
-		}
+		c.afterHeader, c.read = true, 0
 	case http.StateIdle:
-		// With TLS, all of the next header may have come already: in the same record as the
-		// one before, if that was a large one, or with the byte for which net/http waits
-		// while it answers. Without TLS that is no more than 4 KiB.
+		// With TLS, all of the next header may have come already, in the record of the byte
+		// for which net/http waits while it answers. Without TLS that is no more than 4 KiB.
 		if ok && c.read > usualHeader {
-			c.takeTurn()
+			_ = c.large.wait(min(c.read, maxRecord)) // if that takes too long, so does what follows
 		}
-		c.afterHeader, c.read, c.unpaid = false, 0, 0
+		c.afterHeader, c.read, c.waited = false, 0, 0
 	case http.StateHijacked, http.StateClosed:
 	}
 }
 
-// turnstile lets large headers through, piece by piece, in the order in which they come,
-// so that all of them together get about a quarter of the processors' time, of one
-// processor half. To read a header costs net/http many times what a usual request costs,
-// before anybody knows who sends it: fifty connections with nothing but headers of 16 KiB
-// would have everybody else wait twelve times as long as without them (make overload).
-type turnstile struct {
-	places  chan struct{} // taken by who is inside, or was so until just now
-	waiting atomic.Int64
-	now     func() time.Time
+// headerLimiter has large headers wait for each other, in the order in which they come.
+type headerLimiter struct {
+	*rate.Limiter // of bytes
+	waiting       atomic.Int64
 }
 
-func newTurnstile(now func() time.Time) *turnstile {
-	return &turnstile{places: make(chan struct{}, (runtime.GOMAXPROCS(0)+1)/2), now: now}
-}
-
-// enter takes a place as soon as there is one, and returns since when it has it.
-func (t *turnstile) enter() (since time.Time) {
-	t.waiting.Add(1)
-	t.places <- struct{}{}
-	t.waiting.Add(-1)
-	return t.now()
-}
-
-// leave gives up a place; it is free after as much time as it was taken, or maxRest.
-func (t *turnstile) leave(since time.Time) {
-	time.AfterFunc(min(t.now().Sub(since), maxRest), func() { <-t.places })
+// wait returns when so many bytes may be read. If that would take more than readTimeout it
+// returns an error, and not before: whoever were sent away sooner would only be back sooner.
+func (l *headerLimiter) wait(bytes int) error {
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	err := l.WaitN(ctx, bytes)
+	if err != nil {
+		<-ctx.Done()
+	}
+	return err
 }

@@ -1,10 +1,9 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"quiva.ai/mfa/store/storetest"
@@ -72,22 +70,30 @@ func TestTheAdminListenerIsBounded(t *testing.T) {
 	})
 }
 
-func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
+// connect returns both ends of a connection that a bounded listener has accepted.
+func connect(t *testing.T) (bounded *boundedListener, server, client net.Conn) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	bounded := newBoundedListener(listener, 1, time.Now)
-	defer bounded.Close()
-	client, err := net.Dial("tcp", listener.Addr().String())
+	bounded = newBoundedListener(listener, 1)
+	t.Cleanup(func() { bounded.Close() })
+	client, err = net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	server, err := bounded.Accept()
+	t.Cleanup(func() { client.Close() })
+	server, err = bounded.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { server.Close() })
+	return bounded, server, client
+}
+
+func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
+	bounded, server, _ := connect(t)
 	for range 2 {
 		_ = server.Close()
 	}
@@ -96,68 +102,138 @@ func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
 	}
 }
 
-// serveBounded serves as the API is served, with a handler that answers with the body, but
-// has a PUT wait until the test ends. (An httptest.Server calls a ConnState under a lock.)
-func serveBounded(t *testing.T, encrypted bool) (address string, client *http.Client, large *turnstile) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bounded := newBoundedListener(listener, 10, time.Now)
-	listener = bounded
-	client = &http.Client{Transport: &http.Transport{}, Timeout: 30 * time.Second}
-	if encrypted {
-		certified := httptest.NewTLSServer(nil)
-		certified.Close()
-		listener = tls.NewListener(bounded, &tls.Config{Certificates: certified.TLS.Certificates})
-		client.Transport = certified.Client().Transport
-	}
-	ended := make(chan struct{})
-	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut {
-			<-ended
-		}
-		body, _ := io.ReadAll(r.Body) // or what there is of it
-		_, _ = w.Write(body)
-	}), slog.New(slog.DiscardHandler))
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(func() {
-		close(ended)
-		client.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return listener.Addr().String(), client, bounded.large
-}
-
-// fill takes all places, until they are freed.
-func (t *turnstile) fill() (free func()) {
-	for range cap(t.places) {
-		t.places <- struct{}{}
-	}
-	return func() {
-		for range cap(t.places) {
-			<-t.places
-		}
-	}
-}
-
-func TestALargeHeaderWaitsForItsTurn(t *testing.T) {
-	for scheme, row := range map[string]struct {
-		encrypted bool
-		body      int // that is none of the header's business
-	}{
-		"http":  {false, 12 << 10},
-		"https": {true, 1 << 10}, // where it may be the next header's beginning
+// A header beyond what is usual has to wait, whatever it consists of and however it comes,
+// and nothing else has.
+func TestLargeHeadersWait(t *testing.T) {
+	const large = 6000
+	type step any // an http.ConnState; a string that the client sends; or by how much fewer bytes may be read then
+	sent := func(size int) step { return strings.Repeat("x", size) }
+	for name, steps := range map[string][]step{
+		"a usual header":             {sent(usualHeader), 0},
+		"a large one":                {sent(large), large},
+		"one in pieces":              {sent(5000), 0, sent(1000), large, sent(1000), large + 1000},
+		"a few bytes more":           {sent(large), large, sent(fewBytes), large, sent(1), large + fewBytes + 1},
+		"a large body":               {sent(1000), http.StateActive, sent(large), http.StateIdle, 0},
+		"the next header":            {sent(large), http.StateActive, http.StateIdle, sent(usualHeader), large, sent(1000), large + usualHeader + 1000},
+		"a header after a large one": {sent(large), http.StateActive, http.StateIdle, sent(fewBytes), large},
 	} {
+		t.Run(name, func(t *testing.T) {
+			bounded, server, client := connect(t)
+			bounded.large.SetLimit(0)
+			followHeader(server, http.StateNew)
+			for i, step := range steps {
+				switch step := step.(type) {
+				case http.ConnState:
+					followHeader(server, step)
+				case string:
+					if _, err := io.WriteString(client, step); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.ReadFull(server, make([]byte, len(step))); err != nil {
+						t.Fatal(err)
+					}
+				case int:
+					if waited := largeBurst - int(bounded.large.Tokens()); waited != step {
+						t.Errorf("after step %d, %d bytes have waited; want %d", i, waited, step)
+					}
+				}
+			}
+		})
+	}
+}
+
+// With TLS, a whole header may have come before net/http asks for it.
+func TestAHeaderThatWasReadAheadWaits(t *testing.T) {
+	certified := httptest.NewTLSServer(nil)
+	certified.Close()
+	bounded, accepted, dialed := connect(t)
+	bounded.large.SetLimit(0)
+	server := tls.Server(accepted, &tls.Config{Certificates: certified.TLS.Certificates})
+	roots := x509.NewCertPool()
+	roots.AddCert(certified.Certificate())
+	client := tls.Client(dialed, &tls.Config{RootCAs: roots, ServerName: "example.com"})
+
+	const usual, large = 4000, 20_000
+	go func() {
+		for _, size := range []int{large, usual, large} {
+			_, _ = client.Write(make([]byte, size)) // or it cannot be read
+		}
+	}()
+	read := func(size int) {
+		t.Helper()
+		if _, err := io.ReadFull(server, make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	followHeader(server, http.StateNew)
+	read(large)
+	followHeader(server, http.StateActive)
+	before := bounded.large.Tokens()
+	followHeader(server, http.StateIdle)
+	if n := bounded.large.Tokens(); n != before {
+		t.Errorf("%v bytes of a header have waited twice", before-n)
+	}
+	read(usual)
+	followHeader(server, http.StateActive)
+	// This is how net/http notices, while it answers, that a client leaves. How much is
+	// encrypted in one record is up to TLS.
+	read(large - usual)
+	if n := bounded.large.Tokens(); n != before {
+		t.Errorf("before there was an answer, %v bytes have waited", before-n)
+	}
+	followHeader(server, http.StateIdle)
+	if waited := before - bounded.large.Tokens(); waited != maxRecord {
+		t.Errorf("%v bytes have waited; want %d", waited, maxRecord)
+	}
+}
+
+// What did not come through is missing: net/http must not read on after it.
+func TestAHeaderThatCameTooLateIsNotReadOn(t *testing.T) {
+	t.Parallel()
+	bounded, server, client := connect(t)
+	bounded.large.SetLimit(0)
+	bounded.large.AllowN(time.Now(), largeBurst)
+	followHeader(server, http.StateNew)
+	for range 2 {
+		if _, err := client.Write(make([]byte, 2*usualHeader)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Read fully, so that it does not matter in how many pieces the header comes.
+	if _, err := io.ReadFull(server, make([]byte, 2*usualHeader)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%v; want %v", err, os.ErrDeadlineExceeded)
+	}
+	if n, err := server.Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes more; want none", n)
+	}
+}
+
+// While large headers wait, usual ones do not, and who would have to wait for too long gets
+// no answer.
+func TestOnlyLargeHeadersWait(t *testing.T) {
+	for scheme, encrypted := range map[string]bool{"http": false, "https": true} {
 		t.Run(scheme, func(t *testing.T) {
-			address, first, large := serveBounded(t, row.encrypted)
-			call := func(client *http.Client, header, body int) error {
-				request, err := http.NewRequest(http.MethodPost, scheme+"://"+address, strings.NewReader(strings.Repeat("b", body)))
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			bounded := newBoundedListener(listener, 10)
+			transport := &http.Transport{}
+			listener = bounded
+			if encrypted {
+				certified := httptest.NewTLSServer(nil)
+				certified.Close()
+				listener = tls.NewListener(bounded, &tls.Config{Certificates: certified.TLS.Certificates})
+				transport = certified.Client().Transport.(*http.Transport)
+			}
+			transport.DisableKeepAlives = true
+			client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+			server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+			go func() { _ = server.Serve(listener) }()
+			defer server.Close()
+			call := func(header int) error {
+				request, err := http.NewRequest(http.MethodGet, scheme+"://"+listener.Addr().String(), http.NoBody)
 				if err != nil {
 					return err
 				}
@@ -166,141 +242,37 @@ func TestALargeHeaderWaitsForItsTurn(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				defer response.Body.Close()
-				n, err := io.Copy(io.Discard, response.Body)
-				if err == nil && n != int64(body) {
-					err = fmt.Errorf("%s, %d bytes", response.Status, n)
-				}
-				return err
+				return response.Body.Close()
 			}
-			// The turnstile is passed twice on one connection, and a usual header is not
-			// taken for the end of the large one before it.
-			for range 2 {
-				free := large.fill()
-				done := make(chan error)
-				go func() { done <- call(first, 12<<10, 1) }()
-				storetest.Eventually(t, func() bool { return large.waiting.Load() == 1 })
-				second := &http.Client{Transport: first.Transport.(*http.Transport).Clone(), Timeout: first.Timeout}
-				defer second.CloseIdleConnections()
-				for range 5 {
-					if err := call(second, 2<<10, row.body); err != nil {
-						t.Error(err)
-					}
-				}
-				select {
-				case err := <-done:
-					t.Errorf("a large header went through without a place: %v", err)
-				default:
-				}
-				free()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
-				// With TLS, whoever had a large header has one more turn, before the next.
-				if err := call(first, 2<<10, 1); err != nil {
-					t.Error(err)
-				}
-				free = large.fill()
-				if err := call(first, 2<<10, 1); err != nil {
-					t.Error(err)
-				}
-				free()
+
+			const large = 12 << 10
+			bounded.large.SetLimit(50 << 10)
+			bounded.large.AllowN(time.Now(), largeBurst)
+			begin := time.Now()
+			if err := call(large); err != nil {
+				t.Error(err)
 			}
-			if n := large.waiting.Load(); n != 0 {
-				t.Errorf("%d are waiting; want none", n)
+			if took := time.Since(begin); took < 100*time.Millisecond {
+				t.Errorf("%d bytes at %v a second took %v", large, bounded.large.Limit(), took)
 			}
+
+			bounded.large.SetLimit(1)
+			late := make(chan error)
+			go func() { late <- call(large) }()
+			storetest.Eventually(t, func() bool { return bounded.large.waiting.Load() == 1 })
+			// With the handshake, which is none of it, this header would be large.
+			if err := call(4000); err != nil {
+				t.Error(err)
+			}
+			select {
+			case err := <-late:
+				t.Fatalf("a header whose turn was far away: %v; want it waiting", err)
+			default:
+			}
+			if err := <-late; err == nil {
+				t.Error("a header whose turn was far away was answered")
+			}
+			storetest.Eventually(t, func() bool { return bounded.large.waiting.Load() == 0 && bounded.open.Load() == 0 })
 		})
 	}
-}
-
-// A place is for those whose header is being read. Nobody keeps one while he is waited
-// for, or when he has left.
-func TestNobodyKeepsAPlaceAtTheTurnstile(t *testing.T) {
-	address, _, large := serveBounded(t, false)
-	const fields = " / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nX-Large: "
-	for name, text := range map[string]string{
-		"a header that goes on":      "POST" + fields + strings.Repeat("h", 8<<10),
-		"one that is too large":      "POST" + fields + strings.Repeat("h", 64<<10) + "\r\n\r\n",
-		"one with a fault":           "POST" + fields + strings.Repeat("h", 8<<10) + "\r\nfault\r\n\r\n",
-		"one that is answered":       "POST" + fields + strings.Repeat("h", 8<<10) + "\r\n\r\nb",
-		"one whose body is awaited":  "POST" + fields + strings.Repeat("h", 8<<10) + "\r\n\r\n",
-		"one that the service keeps": "PUT" + fields + strings.Repeat("h", 8<<10) + "\r\n\r\n",
-	} {
-		for _, leaves := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, leaves: %v", name, leaves), func(t *testing.T) {
-				connection, err := net.Dial("tcp", address)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer connection.Close()
-				free := large.fill()
-				if _, err := io.WriteString(connection, text); err != nil {
-					t.Fatal(err)
-				}
-				storetest.Eventually(t, func() bool { return large.waiting.Load() == 1 })
-				if leaves {
-					connection.Close()
-				}
-				free()
-				storetest.Eventually(t, func() bool { return large.waiting.Load() == 0 && len(large.places) == 0 })
-			})
-		}
-	}
-}
-
-func TestNobodyKeepsAPlaceWhileHeIsWrittenTo(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bounded := newBoundedListener(listener, 1, time.Now)
-	defer bounded.Close()
-	client, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	server, err := bounded.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	if _, err := client.Write(make([]byte, usualHeader+1)); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := io.ReadFull(server, make([]byte, usualHeader+1)); err != nil {
-		t.Fatal(n, err)
-	}
-	if n := len(bounded.large.places); n != 1 {
-		t.Errorf("%d places are taken; want 1", n)
-	}
-	if _, err := server.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	storetest.Eventually(t, func() bool { return len(bounded.large.places) == 0 })
-}
-
-func TestAPlaceAtTheTurnstileRestsAsLongAsItWasTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		large := newTurnstile(time.Now)
-		const inside = maxRest / 2
-		begin := time.Now()
-		for range 4 * cap(large.places) {
-			since := large.enter()
-			time.AfterFunc(inside, func() { large.leave(since) })
-		}
-		if took := time.Since(begin); took != 6*inside {
-			t.Errorf("the last of four on each place came in after %v; want %v", took, 6*inside)
-		}
-		time.Sleep(2 * inside)
-
-		for range cap(large.places) {
-			large.leave(large.enter().Add(-time.Hour)) // as after a machine's sleep
-		}
-		begin = time.Now()
-		large.leave(large.enter())
-		if took := time.Since(begin); took != maxRest {
-			t.Errorf("after an hour inside, a place rested for %v; want %v", took, maxRest)
-		}
-	})
 }

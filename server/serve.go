@@ -130,9 +130,9 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	if err != nil {
 		return err
 	}
-	bounded := s.bound(api, p.now, log)
+	bounded := s.bound(api, log)
 	watch.showConnections(bounded)
-	api, admin = bounded, newBoundedListener(admin, maxAdmin, p.now)
+	api, admin = bounded, newBoundedListener(admin, maxAdmin)
 	if tlsCert != nil {
 		api = tls.NewListener(api, tlsCert.config())
 	}
