@@ -211,6 +211,7 @@ func TestAHeaderThatCameTooLateIsNotReadOn(t *testing.T) {
 // While large headers wait, usual ones do not, and who would have to wait for too long gets
 // no answer.
 func TestOnlyLargeHeadersWait(t *testing.T) {
+	t.Parallel()
 	for scheme, encrypted := range map[string]bool{"http": false, "https": true} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
