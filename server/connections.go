@@ -33,9 +33,9 @@ const (
 
 	// largeHeaders is how many bytes of larger headers are read a second, for each processor,
 	// and largeBurst how many at once after a while without any: that is five headers of any
-	// size. To read a header costs net/http many times what a usual request costs, before
-	// anybody knows who sends it: fifty connections with nothing but headers of 16 KiB would
-	// have everybody else wait twelve times as long as without them (make overload).
+	// size. To read a header of many fields costs net/http many times what a usual request
+	// costs, before anybody knows who sends it: fifty connections with nothing but 550 fields
+	// in 16 KiB would have everybody else wait twelve times as long (make overload).
 	largeHeaders = 5 << 20
 	largeBurst   = 100 << 10
 
@@ -102,25 +102,34 @@ type boundedConnection struct {
 
 	// These belong to whichever of net/http's goroutines reads.
 	afterHeader bool
-	read        int // bytes of the header, or, after it, of anything else
+	read        int // bytes of the header and what came with it, or, after it, of anything else
 	waited      int // so many of the header's have been waited for
 }
 
-// Read implements net.Conn. What comes of a large header is handed on when its turn has come;
-// if that would be too late, the client gets no answer, as if he had been too slow.
+// Read implements net.Conn. What comes of a large header is handed on when its turn has come.
 func (c *boundedConnection) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	c.read += n
-	if more := c.read - c.waited; !c.afterHeader && c.read > usualHeader && more > fewBytes {
-		c.waited = c.read
-		if c.large.wait(more) != nil {
-			// net/http may read on after an error, and must not take what comes then for the
-			// header's next bytes.
-			_ = c.Close()
-			return 0, os.ErrDeadlineExceeded
-		}
+	if !c.afterHeader && !c.awaitTurn() {
+		return 0, os.ErrDeadlineExceeded
 	}
 	return n, err
+}
+
+// awaitTurn waits, if what was read is much of a large header. If its turn would come too late,
+// the client gets no answer, as if he had been too slow: net/http may read on after an error,
+// and must not take what comes then for the header's next bytes.
+func (c *boundedConnection) awaitTurn() (inTime bool) {
+	more := c.read - c.waited
+	if c.read <= usualHeader || more <= fewBytes {
+		return true
+	}
+	c.waited = c.read
+	if c.large.wait(more) != nil {
+		_ = c.Close()
+		return false
+	}
+	return true
 }
 
 // Close implements net.Conn.
@@ -148,12 +157,15 @@ func followHeader(connection net.Conn, state http.ConnState) {
 	case http.StateActive:
 		c.afterHeader, c.read = true, 0
 	case http.StateIdle:
-		// With TLS, all of the next header may have come already, in the record of the byte
-		// for which net/http waits while it answers. Without TLS that is no more than 4 KiB.
-		if ok && c.read > usualHeader {
-			_ = c.large.wait(min(c.read, maxRecord)) // if that takes too long, so does what follows
+		// What was read while net/http answered may be the next header's beginning, as much of
+		// it as net/http's buffer holds; with TLS all of it may have come, in the record of
+		// the byte for which net/http waits meanwhile.
+		ahead := 4 << 10
+		if ok {
+			ahead = maxRecord
 		}
-		c.afterHeader, c.read, c.waited = false, 0, 0
+		c.afterHeader, c.read, c.waited = false, min(c.read, ahead), 0
+		_ = c.awaitTurn() // too late: the connection is closed
 	case http.StateHijacked, http.StateClosed:
 	}
 }

@@ -115,6 +115,7 @@ func TestLargeHeadersWait(t *testing.T) {
 		"a few bytes more":           {sent(large), large, sent(fewBytes), large, sent(1), large + fewBytes + 1},
 		"a large body":               {sent(1000), http.StateActive, sent(large), http.StateIdle, 0},
 		"the next header":            {sent(large), http.StateActive, http.StateIdle, sent(usualHeader), large, sent(1000), large + usualHeader + 1000},
+		"a header that came early":   {sent(1000), http.StateActive, sent(large), http.StateIdle, 0, sent(usualHeader), 4<<10 + usualHeader},
 		"a header after a large one": {sent(large), http.StateActive, http.StateIdle, sent(fewBytes), large},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,6 +145,7 @@ func TestLargeHeadersWait(t *testing.T) {
 
 // With TLS, a whole header may have come before net/http asks for it.
 func TestAHeaderThatWasReadAheadWaits(t *testing.T) {
+	t.Parallel()
 	certified := httptest.NewTLSServer(nil)
 	certified.Close()
 	bounded, accepted, dialed := connect(t)
@@ -153,37 +155,47 @@ func TestAHeaderThatWasReadAheadWaits(t *testing.T) {
 	roots.AddCert(certified.Certificate())
 	client := tls.Client(dialed, &tls.Config{RootCAs: roots, ServerName: "example.com"})
 
-	const usual, large = 4000, 20_000
-	go func() {
-		for _, size := range []int{large, usual, large} {
-			_, _ = client.Write(make([]byte, size)) // or it cannot be read
-		}
-	}()
-	read := func(size int) {
+	written := make(chan error)
+	// One after the other: TLS reads as much as it finds.
+	transfer := func(size int) {
 		t.Helper()
-		if _, err := io.ReadFull(server, make([]byte, size)); err != nil {
+		go func() {
+			_, err := client.Write(make([]byte, size))
+			written <- err
+		}()
+		_, err := io.ReadFull(server, make([]byte, size))
+		if err := errors.Join(err, <-written); err != nil {
 			t.Fatal(err)
 		}
 	}
+	const usual, large = 4000, 20_000
 	followHeader(server, http.StateNew)
-	read(large)
+	transfer(large)
 	followHeader(server, http.StateActive)
 	before := bounded.large.Tokens()
 	followHeader(server, http.StateIdle)
 	if n := bounded.large.Tokens(); n != before {
 		t.Errorf("%v bytes of a header have waited twice", before-n)
 	}
-	read(usual)
+	transfer(usual)
 	followHeader(server, http.StateActive)
 	// This is how net/http notices, while it answers, that a client leaves. How much is
 	// encrypted in one record is up to TLS.
-	read(large - usual)
+	transfer(large)
 	if n := bounded.large.Tokens(); n != before {
 		t.Errorf("before there was an answer, %v bytes have waited", before-n)
 	}
 	followHeader(server, http.StateIdle)
 	if waited := before - bounded.large.Tokens(); waited != maxRecord {
 		t.Errorf("%v bytes have waited; want %d", waited, maxRecord)
+	}
+
+	followHeader(server, http.StateActive)
+	transfer(large)
+	bounded.large.AllowN(time.Now(), int(bounded.large.Tokens()))
+	followHeader(server, http.StateIdle)
+	if n := bounded.open.Load(); n != 0 {
+		t.Errorf("after the time for a header, %d connections are open; want none", n)
 	}
 }
 
