@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -77,7 +76,7 @@ func connect(t *testing.T) (bounded *boundedListener, server, client net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bounded = newBoundedListener(listener, 1)
+	bounded = newBoundedListener(listener, 1, nil, nil)
 	t.Cleanup(func() { bounded.Close() })
 	client, err = net.Dial("tcp", listener.Addr().String())
 	if err != nil {
@@ -105,18 +104,23 @@ func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
 // A header beyond what is usual has to wait, whatever it consists of and however it comes,
 // and nothing else has.
 func TestLargeHeadersWait(t *testing.T) {
-	const large = 6000
-	type step any // an http.ConnState; a string that the client sends; or by how much fewer bytes may be read then
+	const large = 7000
+	type step any // an http.ConnState; a string that the client sends; or how much has waited then
 	sent := func(size int) step { return strings.Repeat("x", size) }
+	lines := func(n int) step { return strings.Repeat("\n", n) }
+	const line = 1 + perLine
 	for name, steps := range map[string][]step{
-		"a usual header":             {sent(usualHeader), 0},
+		"a usual header":             {sent(4 << 10), 0, lines(31), 0},
 		"a large one":                {sent(large), large},
-		"one in pieces":              {sent(5000), 0, sent(1000), large, sent(1000), large + 1000},
+		"many lines":                 {lines(100), 100 * line, lines(5), 105 * line},
+		"more lines than any header": {lines(4000), largeBurst},
+		"one in pieces":              {sent(6000), 0, sent(1000), large, sent(1000), large + 1000},
 		"a few bytes more":           {sent(large), large, sent(fewBytes), large, sent(1), large + fewBytes + 1},
-		"a large body":               {sent(1000), http.StateActive, sent(large), http.StateIdle, 0},
+		"a large body":               {sent(1000), http.StateActive, sent(large), sent(1000), http.StateIdle, 0},
 		"the next header":            {sent(large), http.StateActive, http.StateIdle, sent(usualHeader), large, sent(1000), large + usualHeader + 1000},
-		"a header that came early":   {sent(1000), http.StateActive, sent(large), http.StateIdle, 0, sent(usualHeader), 4<<10 + usualHeader},
-		"a header after a large one": {sent(large), http.StateActive, http.StateIdle, sent(fewBytes), large},
+		"a header that came early":   {sent(1000), http.StateActive, sent(large), 0, lines(100), 0, http.StateIdle, 100 * line, lines(5), 105 * line},
+		"a part of one":              {sent(1000), http.StateActive, sent(1000), http.StateIdle, 0, sent(usualHeader), 1000 + usualHeader},
+		"a header after a large one": {sent(large), http.StateActive, http.StateIdle, sent(usualHeader), large},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bounded, server, client := connect(t)
@@ -135,7 +139,7 @@ func TestLargeHeadersWait(t *testing.T) {
 					}
 				case int:
 					if waited := largeBurst - int(bounded.large.Tokens()); waited != step {
-						t.Errorf("after step %d, %d bytes have waited; want %d", i, waited, step)
+						t.Errorf("after step %d, %d have waited; want %d", i, waited, step)
 					}
 				}
 			}
@@ -143,56 +147,19 @@ func TestLargeHeadersWait(t *testing.T) {
 	}
 }
 
-// With TLS, a whole header may have come before net/http asks for it.
-func TestAHeaderThatWasReadAheadWaits(t *testing.T) {
+// What of a header came before the answer was out waits thereafter, and not for ever.
+func TestAHeaderThatCameEarlyAndIsLate(t *testing.T) {
 	t.Parallel()
-	certified := httptest.NewTLSServer(nil)
-	certified.Close()
-	bounded, accepted, dialed := connect(t)
+	bounded, server, client := connect(t)
 	bounded.large.SetLimit(0)
-	server := tls.Server(accepted, &tls.Config{Certificates: certified.TLS.Certificates})
-	roots := x509.NewCertPool()
-	roots.AddCert(certified.Certificate())
-	client := tls.Client(dialed, &tls.Config{RootCAs: roots, ServerName: "example.com"})
-
-	written := make(chan error)
-	// One after the other: TLS reads as much as it finds.
-	transfer := func(size int) {
-		t.Helper()
-		go func() {
-			_, err := client.Write(make([]byte, size))
-			written <- err
-		}()
-		_, err := io.ReadFull(server, make([]byte, size))
-		if err := errors.Join(err, <-written); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const usual, large = 4000, 20_000
-	followHeader(server, http.StateNew)
-	transfer(large)
+	bounded.large.AllowN(time.Now(), largeBurst)
 	followHeader(server, http.StateActive)
-	before := bounded.large.Tokens()
-	followHeader(server, http.StateIdle)
-	if n := bounded.large.Tokens(); n != before {
-		t.Errorf("%v bytes of a header have waited twice", before-n)
+	if _, err := client.Write(make([]byte, 2*usualHeader)); err != nil {
+		t.Fatal(err)
 	}
-	transfer(usual)
-	followHeader(server, http.StateActive)
-	// This is how net/http notices, while it answers, that a client leaves. How much is
-	// encrypted in one record is up to TLS.
-	transfer(large)
-	if n := bounded.large.Tokens(); n != before {
-		t.Errorf("before there was an answer, %v bytes have waited", before-n)
+	if _, err := io.ReadFull(server, make([]byte, 2*usualHeader)); err != nil {
+		t.Fatal(err)
 	}
-	followHeader(server, http.StateIdle)
-	if waited := before - bounded.large.Tokens(); waited != maxRecord {
-		t.Errorf("%v bytes have waited; want %d", waited, maxRecord)
-	}
-
-	followHeader(server, http.StateActive)
-	transfer(large)
-	bounded.large.AllowN(time.Now(), int(bounded.large.Tokens()))
 	followHeader(server, http.StateIdle)
 	if n := bounded.open.Load(); n != 0 {
 		t.Errorf("after the time for a header, %d connections are open; want none", n)
@@ -231,19 +198,19 @@ func TestOnlyLargeHeadersWait(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bounded := newBoundedListener(listener, 10)
 			transport := &http.Transport{}
-			listener = bounded
+			var secure *tls.Config
 			if encrypted {
 				certified := httptest.NewTLSServer(nil)
 				certified.Close()
-				listener = tls.NewListener(bounded, &tls.Config{Certificates: certified.TLS.Certificates})
+				secure = certified.TLS
 				transport = certified.Client().Transport.(*http.Transport)
 			}
+			bounded := newBoundedListener(listener, 10, secure, nil)
 			transport.DisableKeepAlives = true
 			client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
 			server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
-			go func() { _ = server.Serve(listener) }()
+			go func() { _ = server.Serve(bounded) }()
 			defer server.Close()
 			call := func(header int) error {
 				request, err := http.NewRequest(http.MethodGet, scheme+"://"+listener.Addr().String(), http.NoBody)
@@ -273,7 +240,6 @@ func TestOnlyLargeHeadersWait(t *testing.T) {
 			late := make(chan error)
 			go func() { late <- call(large) }()
 			storetest.Eventually(t, func() bool { return bounded.large.waiting.Load() == 1 })
-			// With the handshake, which is none of it, this header would be large.
 			if err := call(4000); err != nil {
 				t.Error(err)
 			}

@@ -133,20 +133,6 @@ func (h originHandler) WithGroup(name string) slog.Handler {
 	return originHandler{h.Handler.WithGroup(name)}
 }
 
-// serverHandler logs what net/http has to tell. Failed TLS handshakes are for DEBUG alone:
-// anybody can have one, and the probes of load balancers do all the time.
-type serverHandler struct{ slog.Handler }
-
-func (h serverHandler) Handle(ctx context.Context, record slog.Record) error {
-	if strings.HasPrefix(record.Message, "http: TLS handshake error") {
-		record.Level = slog.LevelDebug
-		if !h.Enabled(ctx, record.Level) {
-			return nil
-		}
-	}
-	return h.Handler.Handle(ctx, record)
-}
-
 // wellFormedID matches a UUID, and the 32 hexadecimal digits of nginx. No credential of
 // this service looks like that, so none gets into the log as a request id.
 var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F][0-9a-fA-F-]{14,62}[0-9a-fA-F]$`)

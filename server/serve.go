@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -130,12 +129,9 @@ func (p *process) serve(stop context.Context, s settings, load func() (settings,
 	if err != nil {
 		return err
 	}
-	bounded := s.bound(api, log)
+	bounded := s.bound(api, tlsCert.config(), log)
 	watch.showConnections(bounded)
-	api, admin = bounded, newBoundedListener(admin, maxAdmin)
-	if tlsCert != nil {
-		api = tls.NewListener(api, tlsCert.config())
-	}
+	api, admin = bounded, newBoundedListener(admin, maxAdmin, nil, log)
 	running, ctx := errgroup.WithContext(context.WithoutCancel(stop))
 	ctx, endAll := context.WithCancel(ctx)
 	defer endAll()
@@ -251,6 +247,6 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		ConnState:      followHeader,
 		// Else net/http answers OPTIONS * by itself, past everything that we do.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(serverHandler{log.Handler()}, slog.LevelWarn),
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }

@@ -122,9 +122,12 @@ func (c *certificate) refresh(ctx context.Context) {
 	c.log.InfoContext(ctx, "TLS files were reloaded", "not_after", pair.Leaf.NotAfter)
 }
 
-// config is for the listener. HTTP/2 is not offered: one short request at a time gains
+// config is for the listener; nil without a certificate. HTTP/2 is not offered: one short request at a time gains
 // nothing by it, and the limits of a connection, and what is tested of them, are HTTP/1.1's.
 func (c *certificate) config() *tls.Config {
+	if c == nil {
+		return nil
+	}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"http/1.1"},

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -99,14 +98,18 @@ func TestTLSFilesAreReloadedWhenTheyChange(t *testing.T) {
 	s.url = plain
 
 	// Anybody can take it for HTTP, which must not hide what matters in the log.
-	mistaken, _ := s.dial()
+	mistaken, answer := s.dial()
 	if _, err := io.WriteString(mistaken, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	const handshake = "http: TLS handshake error from .*: client sent an HTTP request to an HTTPS server"
-	storetest.Eventually(t, func() bool { return regexp.MustCompile(handshake).MatchString(s.log.String()) })
-	if lines := regexp.MustCompile(`"level":"DEBUG","msg":"`+handshake+`"`).FindAllString(s.log.String(), -1); len(lines) != 1 {
-		t.Errorf("log %q; want it once, at DEBUG", lines)
+	if got, err := io.ReadAll(answer); err != nil || string(got) != "HTTP/1.0 400 Bad Request\r\n\r\nHere is HTTPS spoken, and not HTTP.\n" {
+		t.Errorf("HTTP instead of HTTPS: %q, %v; want it said", got, err)
+	}
+	storetest.Eventually(t, func() bool { return len(s.logLines("TLS handshake failed")) == 2 })
+	for _, line := range s.logLines("TLS handshake failed") {
+		if line["level"] != "DEBUG" || !strings.HasPrefix(line["client"].(string), "127.0.0.1:") || !strings.HasPrefix(line["error"].(string), "tls: ") {
+			t.Errorf("log record %v; want it at DEBUG, with who and why", line)
+		}
 	}
 
 	publish(2, "")
@@ -229,15 +232,5 @@ func TestFaultyTLSSettings(t *testing.T) {
 		if _, stderr, status := s.command("serve", "--dev"); status != exitUsage || stderr != "mfa: settings:\n  "+c.want+"\n" {
 			t.Errorf("status %d, %s; want %s", status, stderr, c.want)
 		}
-	}
-}
-
-func TestFailedHandshakesAreForDebugAlone(t *testing.T) {
-	log := &output{}
-	server := newServer(http.NotFoundHandler(), newLogger(log, slog.LevelInfo, "json"))
-	server.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
-	server.ErrorLog.Print("http: anything else")
-	if text := log.String(); strings.Contains(text, "handshake") || !strings.Contains(text, `"level":"WARN","msg":"http: anything else"`) {
-		t.Errorf("log %s; want the second line alone, at WARN", text)
 	}
 }

@@ -47,6 +47,8 @@ func abuses() []abuse {
 		{"bad tokens", 50, second / 20, strange("Authorization: Bearer e30.e30.e30\r\n"), []string{"401"}, 0, perIdle, maxSlower},
 		{"headers of 8 KiB without a pause", 50, 0, strange(manyFields(8 << 10)), []string{"401"}, 0, perHeader, maxSlower},
 		{"headers of 16 KiB without a pause", 50, 0, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader, maxSlower},
+		{"70 fields without a pause", 50, 0, strange(manyFields(2 << 10)), []string{"401"}, 0, perHeader, maxSlower},
+		{"1000 fields in 4 KiB without a pause", 50, 0, strange(strings.Repeat("a:\r\n", 1000)), []string{"401"}, 0, perHeader, maxSlower},
 	}
 }
 
