@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
@@ -27,24 +28,24 @@ const (
 	// are few, and whoever else reaches it must not take the API's files.
 	maxAdmin = 64
 
-	// usualHeader is how many bytes of a header are read as they come: the 4 KiB that net/http
-	// asks for, in 32 lines. Headers beyond wait for each other.
-	usualHeader = 4<<10 + 32*perLine
+	// usualRequest is how many bytes of a request, in the sense of perLine, are read as they
+	// come: the 4 KiB that net/http asks for at once, in 32 lines.
+	usualRequest = 4<<10 + 32*perLine
 
-	// perLine is how many bytes a line counts as beside its own. What a field costs net/http
-	// has little to do with its size, and a thousand fit into 4 KiB.
+	// perLine is how many bytes a line counts as beside its own. What a field, or a chunk of
+	// a body, costs net/http has little to do with its size, and a thousand fit into 4 KiB.
 	perLine = 64
 
 	// fewBytes are read all the same: to wait would cost more than to read them.
 	fewBytes = 256
 
-	// largeHeaders is how many bytes of larger headers are read a second, for each processor,
-	// and largeBurst how many at once after a while without any. To read a header of many fields
-	// costs net/http many times what a usual request costs, before anybody knows who sends
-	// it: fifty connections with nothing but 550 fields in 16 KiB would have everybody else
-	// wait twelve times as long (make overload).
-	largeHeaders = 10 << 20
-	largeBurst   = 100 << 10
+	// largeRequests is how many bytes beyond usualRequest are read a second, for each
+	// processor, and largeBurst how many at once after a while without any. To read what has
+	// many lines costs net/http many times what a usual request costs, before anybody knows
+	// who sends it, and a body even after a 401: fifty connections with nothing but 550
+	// fields in 16 KiB would have everybody else wait twelve times as long (make overload).
+	largeRequests = 10 << 20
+	largeBurst    = 128 << 10
 )
 
 // boundedListener has no more than so many connections open at once, because each of
@@ -56,14 +57,14 @@ type boundedListener struct {
 	most    int64
 	secure  *tls.Config // nil: no TLS
 	log     *slog.Logger
-	large   *headerLimiter
+	large   *requestLimiter
 	open    atomic.Int64
 	refused atomic.Int64
 }
 
 func newBoundedListener(listener net.Listener, most int64, secure *tls.Config, log *slog.Logger) *boundedListener {
-	perSecond := rate.Limit(largeHeaders * runtime.GOMAXPROCS(0))
-	return &boundedListener{Listener: listener, most: most, secure: secure, log: log, large: &headerLimiter{Limiter: rate.NewLimiter(perSecond, largeBurst)}}
+	perSecond := rate.Limit(largeRequests * runtime.GOMAXPROCS(0))
+	return &boundedListener{Listener: listener, most: most, secure: secure, log: log, large: &requestLimiter{Limiter: rate.NewLimiter(perSecond, largeBurst)}}
 }
 
 // bound allows fewer connections than the setting says if the process may not open as
@@ -98,7 +99,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 func (l *boundedListener) newConnection(tcp *net.TCPConn) *boundedConnection {
 	c := &boundedConnection{stream: tcp, listener: l, closed: sync.OnceFunc(func() { l.open.Add(-1) })}
 	if l.secure != nil {
-		c.unsecured = tls.Server(tcp, l.secure)
+		c.unsecured = tls.Server(timelyConn{tcp}, l.secure)
 		c.stream = c.unsecured
 	}
 	return c
@@ -106,16 +107,16 @@ func (l *boundedListener) newConnection(tcp *net.TCPConn) *boundedConnection {
 
 // boundedConnection is what net/http reads requests from. TLS is below it, and not above,
 // where net/http would see to it, so that what it counts is what net/http has to parse.
+// An http.Request's TLS is nil therefore.
 type boundedConnection struct {
 	stream
 	listener *boundedListener
 	closed   func()
 
 	// These belong to whichever of net/http's goroutines reads.
-	unsecured   *tls.Conn // with its handshake to come
-	afterHeader bool
-	read        int // bytes of the header and what came with it, or, after it, of the last piece
-	waited      int // so many of the header's have been waited for
+	unsecured *tls.Conn // with its handshake to come
+	read      int       // bytes of the request, and what came with it
+	waited    int       // so many of them have been waited for
 }
 
 // stream is a TCP connection's or TLS's. Without CloseWrite, what net/http refuses to read
@@ -125,19 +126,22 @@ type stream interface {
 	CloseWrite() error
 }
 
-// Read implements net.Conn. What comes of a large header is handed on when its turn has come.
+// Read implements net.Conn. What comes of a large request is handed on when its turn has
+// come. If that would be too late, the client gets no answer, as if he had been too slow:
+// net/http may read on after an error, and must not take what comes then for the next bytes.
 func (c *boundedConnection) Read(p []byte) (int, error) {
 	if c.unsecured != nil && !c.handshake() {
 		return 0, io.EOF
 	}
 	n, err := c.stream.Read(p)
-	more := n + perLine*bytes.Count(p[:n], []byte{'\n'})
-	if c.afterHeader {
-		c.read = more
+	c.read += n + perLine*bytes.Count(p[:n], []byte{'\n'})
+	more := c.read - c.waited
+	if c.read <= usualRequest || more <= fewBytes {
 		return n, err
 	}
-	c.read += more
-	if !c.awaitTurn() {
+	c.waited = c.read
+	if c.listener.large.wait(min(more, largeBurst)) != nil {
+		_ = c.Close()
 		return 0, os.ErrDeadlineExceeded
 	}
 	return n, err
@@ -146,9 +150,7 @@ func (c *boundedConnection) Read(p []byte) (int, error) {
 // handshake makes the connection one of TLS. That it fails is for DEBUG alone: anybody can
 // have it fail, and the probes of load balancers do all the time.
 func (c *boundedConnection) handshake() (done bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
-	defer cancel()
-	err := c.unsecured.HandshakeContext(ctx)
+	err := c.unsecured.HandshakeContext(context.Background()) // net/http has set the header's deadline
 	c.unsecured = nil
 	if err == nil {
 		return true
@@ -156,25 +158,8 @@ func (c *boundedConnection) handshake() (done bool) {
 	if mistaken, ok := errors.AsType[tls.RecordHeaderError](err); ok && mistaken.Conn != nil {
 		_, _ = io.WriteString(mistaken.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nHere is HTTPS spoken, and not HTTP.\n")
 	}
-	c.listener.log.DebugContext(ctx, "TLS handshake failed", "client", c.RemoteAddr().String(), "error", err.Error())
-	_ = c.Close()
+	c.listener.log.Debug("TLS handshake failed", "client", c.RemoteAddr().String(), "error", err.Error())
 	return false
-}
-
-// awaitTurn waits, if what was read is much of a large header. If its turn would come too late,
-// the client gets no answer, as if he had been too slow: net/http may read on after an error,
-// and must not take what comes then for the header's next bytes.
-func (c *boundedConnection) awaitTurn() (inTime bool) {
-	more := c.read - c.waited
-	if c.read <= usualHeader || more <= fewBytes {
-		return true
-	}
-	c.waited = c.read
-	if c.listener.large.wait(min(more, largeBurst)) != nil {
-		_ = c.Close()
-		return false
-	}
-	return true
 }
 
 // Close implements net.Conn.
@@ -183,33 +168,40 @@ func (c *boundedConnection) Close() error {
 	return c.stream.Close()
 }
 
-// followHeader is an http.Server's ConnState: a header is what is read on a new or idle
-// connection until it becomes active, or ends.
-func followHeader(connection net.Conn, state http.ConnState) {
-	c, bounded := connection.(*boundedConnection)
-	if !bounded {
-		return
+// timelyConn ends if what is written is not through in time. net/http sees to that for its
+// answers, but TLS also writes when it reads: in the handshake, and whenever a client wants
+// new keys. One who then does not listen would stay for ever, and hold up the service's end.
+type timelyConn struct{ *net.TCPConn }
+
+// Write implements net.Conn.
+func (c timelyConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil { //nolint:forbidigo // Deadlines are of the real clock.
+		return 0, err
 	}
-	switch state {
-	case http.StateActive:
-		c.afterHeader, c.read = true, 0
-	case http.StateIdle:
-		// What was read at last, with the end of a body, may be the next header's beginning.
-		c.afterHeader, c.waited = false, 0
-		_ = c.awaitTurn() // too late: the connection is closed
-	case http.StateNew, http.StateHijacked, http.StateClosed:
+	n, err := c.TCPConn.Write(p)
+	if err != nil {
+		_ = c.Close()
+	}
+	return n, err
+}
+
+// followRequests is an http.Server's ConnState: what is read on an idle connection is the
+// next request's.
+func followRequests(connection net.Conn, state http.ConnState) {
+	if c, ok := connection.(*boundedConnection); ok && state == http.StateIdle {
+		c.read, c.waited = 0, 0
 	}
 }
 
-// headerLimiter has large headers wait for each other, in the order in which they come.
-type headerLimiter struct {
+// requestLimiter has large requests wait for each other, in the order in which they come.
+type requestLimiter struct {
 	*rate.Limiter // of bytes
 	waiting       atomic.Int64
 }
 
 // wait returns when so many bytes may be read. If that would take more than readTimeout it
 // returns an error, and not before: whoever were sent away sooner would only be back sooner.
-func (l *headerLimiter) wait(bytes int) error {
+func (l *requestLimiter) wait(bytes int) error {
 	l.waiting.Add(1)
 	defer l.waiting.Add(-1)
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func TestAConnectionTooManyIsClosedAtOnce(t *testing.T) {
 	if got := s.readAnswerTo(request, answers); got.status != http.StatusOK {
 		t.Errorf("one that was there before: %d; want 200", got.status)
 	}
-	for _, line := range []string{"mfa_connections 2", "mfa_connections_refused_total 1", "mfa_large_headers_waiting 0"} {
+	for _, line := range []string{"mfa_connections 2", "mfa_connections_refused_total 1", "mfa_large_requests_waiting 0"} {
 		if got := s.admin("/metrics"); !strings.Contains(got.body, "\n"+line+"\n") {
 			t.Errorf("/metrics lacks %s", line)
 		}
@@ -76,7 +77,7 @@ func connect(t *testing.T) (bounded *boundedListener, server, client net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bounded = newBoundedListener(listener, 1, nil, nil)
+	bounded = newBoundedListener(listener, 1, nil, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { bounded.Close() })
 	client, err = net.Dial("tcp", listener.Addr().String())
 	if err != nil {
@@ -101,36 +102,35 @@ func TestAConnectionThatIsClosedTwiceIsCountedOnce(t *testing.T) {
 	}
 }
 
-// A header beyond what is usual has to wait, whatever it consists of and however it comes,
+// A request beyond what is usual has to wait, whatever it consists of and however it comes,
 // and nothing else has.
-func TestLargeHeadersWait(t *testing.T) {
-	const large = 7000
-	type step any // an http.ConnState; a string that the client sends; or how much has waited then
+func TestLargeRequestsWait(t *testing.T) {
+	const large = usualRequest + 2000
+	type step any // what the client sends; idle; or how many bytes have waited then
+	const idle = http.StateIdle
 	sent := func(size int) step { return strings.Repeat("x", size) }
 	lines := func(n int) step { return strings.Repeat("\n", n) }
 	const line = 1 + perLine
 	for name, steps := range map[string][]step{
-		"a usual header":             {sent(4 << 10), 0, lines(31), 0},
-		"a large one":                {sent(large), large},
-		"many lines":                 {lines(100), 100 * line, lines(5), 105 * line},
-		"more lines than any header": {lines(4000), largeBurst},
-		"one in pieces":              {sent(6000), 0, sent(1000), large, sent(1000), large + 1000},
-		"a few bytes more":           {sent(large), large, sent(fewBytes), large, sent(1), large + fewBytes + 1},
-		"a large body":               {sent(1000), http.StateActive, sent(large), sent(1000), http.StateIdle, 0},
-		"the next header":            {sent(large), http.StateActive, http.StateIdle, sent(usualHeader), large, sent(1000), large + usualHeader + 1000},
-		"a header that came early":   {sent(1000), http.StateActive, sent(large), 0, lines(100), 0, http.StateIdle, 100 * line, lines(5), 105 * line},
-		"a part of one":              {sent(1000), http.StateActive, sent(1000), http.StateIdle, 0, sent(usualHeader), 1000 + usualHeader},
-		"a header after a large one": {sent(large), http.StateActive, http.StateIdle, sent(usualHeader), large},
+		"a usual one":           {sent(4 << 10), 0, lines(31), 0},
+		"a large one":           {sent(large), large},
+		"many lines":            {lines(100), 100 * line, lines(5), 105 * line},
+		"more than can be read": {lines(4000), largeBurst},
+		"one in pieces":         {sent(usualRequest), 0, sent(1000), usualRequest + 1000, sent(1000), usualRequest + 2000},
+		"a few bytes more":      {sent(large), large, sent(fewBytes), large, sent(1), large + fewBytes + 1},
+		"the next":              {sent(large), large, idle, sent(usualRequest), large, sent(1000), large + usualRequest + 1000},
+		"a usual one after it":  {sent(large), idle, sent(usualRequest), large},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bounded, server, client := connect(t)
 			bounded.large.SetLimit(0)
-			followHeader(server, http.StateNew)
+			followRequests(server, http.StateNew)
 			for i, step := range steps {
 				switch step := step.(type) {
 				case http.ConnState:
-					followHeader(server, step)
+					followRequests(server, step)
 				case string:
+					followRequests(server, http.StateActive)
 					if _, err := io.WriteString(client, step); err != nil {
 						t.Fatal(err)
 					}
@@ -139,7 +139,7 @@ func TestLargeHeadersWait(t *testing.T) {
 					}
 				case int:
 					if waited := largeBurst - int(bounded.large.Tokens()); waited != step {
-						t.Errorf("after step %d, %d have waited; want %d", i, waited, step)
+						t.Errorf("after step %d, %d bytes have waited; want %d", i, waited, step)
 					}
 				}
 			}
@@ -147,39 +147,55 @@ func TestLargeHeadersWait(t *testing.T) {
 	}
 }
 
-// What of a header came before the answer was out waits thereafter, and not for ever.
-func TestAHeaderThatCameEarlyAndIsLate(t *testing.T) {
+// TLS writes when it reads, where net/http sets no limit of time.
+func TestWhoDoesNotListenIsSentAway(t *testing.T) {
 	t.Parallel()
 	bounded, server, client := connect(t)
-	bounded.large.SetLimit(0)
-	bounded.large.AllowN(time.Now(), largeBurst)
-	followHeader(server, http.StateActive)
-	if _, err := client.Write(make([]byte, 2*usualHeader)); err != nil {
+	certified := httptest.NewTLSServer(nil)
+	certified.Close()
+	secure := certified.TLS.Clone()
+	// More than the kernel takes for somebody who does not listen.
+	secure.Certificates[0].Certificate = slices.Repeat(secure.Certificates[0].Certificate, 10_000)
+	bounded.secure = secure
+	secured := bounded.newConnection(server.(*boundedConnection).stream.(*net.TCPConn))
+	if err := tls.Client(deaf{client}, &tls.Config{InsecureSkipVerify: true}).Handshake(); !errors.Is(err, errDeaf) {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(server, make([]byte, 2*usualHeader)); err != nil {
-		t.Fatal(err)
-	}
-	followHeader(server, http.StateIdle)
-	if n := bounded.open.Load(); n != 0 {
-		t.Errorf("after the time for a header, %d connections are open; want none", n)
+	ended := make(chan error)
+	go func() {
+		_, err := secured.Read(make([]byte, 1))
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, io.EOF) {
+			t.Errorf("%v; want the end", err)
+		}
+	case <-time.After(4 * writeTimeout):
+		t.Error("is still there")
 	}
 }
 
+// deaf reads nothing.
+type deaf struct{ net.Conn }
+
+var errDeaf = errors.New("deaf")
+
+func (deaf) Read([]byte) (int, error) { return 0, errDeaf }
+
 // What did not come through is missing: net/http must not read on after it.
-func TestAHeaderThatCameTooLateIsNotReadOn(t *testing.T) {
+func TestARequestThatCameTooLateIsNotReadOn(t *testing.T) {
 	t.Parallel()
 	bounded, server, client := connect(t)
 	bounded.large.SetLimit(0)
 	bounded.large.AllowN(time.Now(), largeBurst)
-	followHeader(server, http.StateNew)
 	for range 2 {
-		if _, err := client.Write(make([]byte, 2*usualHeader)); err != nil {
+		if _, err := client.Write(make([]byte, 2*usualRequest)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// Read fully, so that it does not matter in how many pieces the header comes.
-	if _, err := io.ReadFull(server, make([]byte, 2*usualHeader)); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := io.ReadFull(server, make([]byte, 2*usualRequest)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%v; want %v", err, os.ErrDeadlineExceeded)
 	}
 	if n, err := server.Read(make([]byte, 1)); err == nil {
@@ -187,9 +203,9 @@ func TestAHeaderThatCameTooLateIsNotReadOn(t *testing.T) {
 	}
 }
 
-// While large headers wait, usual ones do not, and who would have to wait for too long gets
-// no answer.
-func TestOnlyLargeHeadersWait(t *testing.T) {
+// While large requests wait, usual ones do not. Who would have to wait for too long gets no
+// answer, nor does who says nothing.
+func TestOnlyLargeRequestsWait(t *testing.T) {
 	t.Parallel()
 	for scheme, encrypted := range map[string]bool{"http": false, "https": true} {
 		t.Run(scheme, func(t *testing.T) {
@@ -206,12 +222,17 @@ func TestOnlyLargeHeadersWait(t *testing.T) {
 				secure = certified.TLS
 				transport = certified.Client().Transport.(*http.Transport)
 			}
-			bounded := newBoundedListener(listener, 10, secure, nil)
+			bounded := newBoundedListener(listener, 10, secure, slog.New(slog.DiscardHandler))
 			transport.DisableKeepAlives = true
 			client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
 			server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 			go func() { _ = server.Serve(bounded) }()
 			defer server.Close()
+			silent, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer silent.Close()
 			call := func(header int) error {
 				request, err := http.NewRequest(http.MethodGet, scheme+"://"+listener.Addr().String(), http.NoBody)
 				if err != nil {
@@ -225,7 +246,7 @@ func TestOnlyLargeHeadersWait(t *testing.T) {
 				return response.Body.Close()
 			}
 
-			const large = 12 << 10
+			const large = 14 << 10
 			bounded.large.SetLimit(50 << 10)
 			bounded.large.AllowN(time.Now(), largeBurst)
 			begin := time.Now()

@@ -97,7 +97,7 @@ func (m *metrics) showConnections(listener *boundedListener) {
 	m.gauge("mfa_connections", "Connections to the API, open now.", nil, func() float64 { return float64(listener.open.Load()) })
 	m.count("mfa_connections_refused_total", "Connections closed at once because MFA_MAX_CONNECTIONS others were open.",
 		func() float64 { return float64(listener.refused.Load()) })
-	m.gauge("mfa_large_headers_waiting", "Connections with large headers that wait for their turn to be read.", nil,
+	m.gauge("mfa_large_requests_waiting", "Connections with large requests that wait for their turn to be read.", nil,
 		func() float64 { return float64(listener.large.waiting.Load()) })
 }
 

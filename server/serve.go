@@ -25,7 +25,7 @@ import (
 // Limits of a connection to the API. A request is a few hundred bytes and its
 // answer takes milliseconds; whoever needs longer keeps others out.
 const (
-	readTimeout  = 5 * time.Second  // header, and body, but see maxBodyTime
+	readTimeout  = 5 * time.Second  // handshake, header, and body, but see maxBodyTime
 	writeTimeout = 10 * time.Second // from the header's end; longer than the body may take, shorter than MFA_STOP_TIMEOUT
 	idleTimeout  = 2 * time.Minute  // longer than a gateway keeps a connection, so that it closes first
 	maxHeader    = 16 << 10         // bytes; holds the longest token twice
@@ -244,7 +244,7 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:   writeTimeout,
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader,
-		ConnState:      followHeader,
+		ConnState:      followRequests,
 		// Else net/http answers OPTIONS * by itself, past everything that we do.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),

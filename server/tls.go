@@ -122,8 +122,9 @@ func (c *certificate) refresh(ctx context.Context) {
 	c.log.InfoContext(ctx, "TLS files were reloaded", "not_after", pair.Leaf.NotAfter)
 }
 
-// config is for the listener; nil without a certificate. HTTP/2 is not offered: one short request at a time gains
-// nothing by it, and the limits of a connection, and what is tested of them, are HTTP/1.1's.
+// config is for the listener; nil without a certificate. HTTP/2 is not offered: one short
+// request at a time gains nothing by it, and the limits of a connection, and what is tested
+// of them, are HTTP/1.1's.
 func (c *certificate) config() *tls.Config {
 	if c == nil {
 		return nil

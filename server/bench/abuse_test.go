@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -29,6 +30,8 @@ const (
 	maxOpen     = 16384               // MFA_MAX_CONNECTIONS
 	perIdle     = 40                  // KiB: net/http's two buffers, a stack, and as much again that is not collected yet
 	perHeader   = perIdle + 2*(16+12) // KiB: and a header's buffer with those before that it has grown from, likewise
+	noEnd       = math.MaxInt
+	chunked     = "Transfer-Encoding: chunked\r\n"
 	requestLine = "POST /accounts/generate-totp-key HTTP/1.1\r\nHost: mfa.test\r\n"
 )
 
@@ -42,11 +45,13 @@ func abuses() []abuse {
 		{"too many connections", 20_000, 5 * second, idle, []string{closed}, maxOpen, perIdle, maxSlower},
 		{"headers of 16 KiB", 50, second / 20, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader, maxSlower},
 		{"headers of 32 KiB", 50, second / 20, strange(manyFields(32 << 10)), []string{"431"}, 0, perHeader, maxSlower},
-		{"bodies of 10 MiB", 50, second / 2, endless("Content-Length: 10485760\r\n", ""), []string{"413"}, 0, perIdle, maxSlower},
-		{"endless bodies", 50, second / 2, endless("Transfer-Encoding: chunked\r\n", "10000\r\n"), []string{"413"}, 0, perIdle, maxSlower},
+		{"bodies of 10 MiB", 50, second / 2, body("Content-Length: 10485760\r\n", strings.Repeat("x", 64<<10), noEnd), []string{"413"}, 0, perIdle, maxSlower},
+		{"endless bodies", 50, second / 2, body(chunked, "10000\r\n"+strings.Repeat("x", 64<<10)+"\r\n", noEnd), []string{"413"}, 0, perIdle, maxSlower},
+		{"bodies of strangers in chunks of a byte", 50, second / 10, unknown(body(chunked, strings.Repeat("1\r\nx\r\n", 40_000), 1)), []string{"401"}, 0, 50 * perIdle, maxSlower}, // 10 a second, 5 s each
 		{"bad tokens", 50, second / 20, strange("Authorization: Bearer e30.e30.e30\r\n"), []string{"401"}, 0, perIdle, maxSlower},
 		{"headers of 8 KiB without a pause", 50, 0, strange(manyFields(8 << 10)), []string{"401"}, 0, perHeader, maxSlower},
 		{"headers of 16 KiB without a pause", 50, 0, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader, maxSlower},
+		{"a field of 8 KiB without a pause", 50, 0, strange("Cookie: " + strings.Repeat("x", 8<<10) + "\r\n"), []string{"401"}, 0, perHeader, maxSlower},
 		{"70 fields without a pause", 50, 0, strange(manyFields(2 << 10)), []string{"401"}, 0, perHeader, maxSlower},
 		{"1000 fields in 4 KiB without a pause", 50, 0, strange(strings.Repeat("a:\r\n", 1000)), []string{"401"}, 0, perHeader, maxSlower},
 	}
@@ -77,9 +82,12 @@ func authentic(fields string) func(*connection, string) error {
 	}
 }
 
-func strange(fields string) func(*connection, string) error {
-	return func(c *connection, _ string) error { return authentic(fields)(c, "") }
+// unknown is an attempt without a credential.
+func unknown(attempt func(*connection, string) error) func(*connection, string) error {
+	return func(c *connection, _ string) error { return attempt(c, "") }
 }
+
+func strange(fields string) func(*connection, string) error { return unknown(authentic(fields)) }
 
 // idle makes one call, which is refused, and then keeps silent.
 func idle(c *connection, _ string) error {
@@ -98,15 +106,14 @@ func manyFields(size int) string {
 	return strings.Repeat(field, size/len(field))
 }
 
-// endless sends 64 KiB after 64 KiB until the connection is closed.
-func endless(field, chunk string) func(*connection, string) error {
-	body := []byte(chunk + strings.Repeat("x", 64<<10) + "\r\n")
+// body sends this piece of a body so often, or until the connection is closed.
+func body(field, piece string, times int) func(*connection, string) error {
 	return func(c *connection, credential string) error {
 		err := authentic(field)(c, credential)
 		go func() {
 			var err error
-			for err == nil {
-				_, err = c.Write(body)
+			for i := 0; i < times && err == nil; i++ {
+				_, err = io.WriteString(c, piece)
 			}
 		}()
 		return err
