@@ -172,7 +172,10 @@ func TestWhoDoesNotListenIsSentAway(t *testing.T) {
 			t.Errorf("%v; want the end", err)
 		}
 	case <-time.After(4 * writeTimeout):
-		t.Error("is still there")
+		t.Fatal("is still there")
+	}
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("what TLS may read next: %v; want the connection closed", err)
 	}
 }
 
