@@ -152,8 +152,9 @@ func flood(t testing.TB, p *process, connections int, requests [][]byte, rate fl
 	}
 	var mu sync.Mutex
 	var running errgroup.Group
-	cpu, begin := cpuTime(t, p.pid), time.Now()
-	for number, c := range dial(t, []*process{p}, connections) {
+	dialed := dial(t, []*process{p}, connections)
+	cpu, begin := cpuTime(t, p.pid), time.Now() // after it: who are late come all at once, then and ever after
+	for number, c := range dialed {
 		running.Go(func() error {
 			defer c.Close()
 			var accepted, refused []time.Duration
