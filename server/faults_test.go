@@ -128,7 +128,6 @@ func theFaults() []fault {
 		proxied("reply in single bytes", on("", storetest.Slice), 200, 200, 200, 200, evesKey),
 		proxied("garbage", on("set", storetest.Corrupt("garbage\r\n")), 503, 503, 503, 503, evesKey),
 		proxied("garbage: more than there can be", on("set", storetest.Corrupt("*4611686018427387904\r\n")), 503, 503, 503, 503, evesKey),
-		proxied("garbage: more than memory", on("set", storetest.Corrupt("$2000000000000\r\n")), 503, 503, 503, 503, evesKey),
 		proxied("reply of another type", on("set", storetest.Corrupt("*1\r\n:1\r\n")), 503, 503, 503, 503, evesKey),
 		proxied("reply cut short", on("set", storetest.Corrupt("$1000\r\nx")), 503, 503, 503, 503, evesKey),
 		proxied("API key look-up: reply lost", on("get", storetest.LoseReply), 200, 200, 503, 200, evesKey),

@@ -13,35 +13,35 @@ import (
 
 const (
 	apiKeyPrefix = "mfa:apikey:"
-	// A digest may begin with a dash, which a command line takes for a flag.
+	// Without the prefix, a digest could begin with a dash, which command lines take for a flag.
 	apiKeyIDPrefix = "key_"
 )
 
-// APIKey is what is known of an API key. The key itself is known to nobody but
-// its holder.
+// APIKey is the record of an API key. The store does not have the API key itself.
 type APIKey struct {
-	ID      string    `json:"id"`      // key_ and the digest of the key: public, and the name to revoke it by
-	Account string    `json:"account"` // the one account that it acts for
+	ID      string    `json:"id"`      // key_ and the digest of the API key; public; Revoke takes it
+	Account string    `json:"account"` // the one account that the API key acts for
 	Email   string    `json:"email"`   // label in the authenticator app
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
-	// LastUsed is the hour in which the key was last presented and valid; zero: never.
+	// LastUsed is the hour in which Find last found the API key; zero means never.
 	LastUsed time.Time `json:"last_used,omitzero"`
 }
 
-// APIKeys keeps API keys by their digest. It is safe for concurrent use.
+// APIKeys keeps the records of API keys under the digest of the API key. It is safe for
+// concurrent use.
 type APIKeys struct {
 	backend Backend
 	now     func() time.Time
 }
 
-// NewAPIKeys keeps API keys in backend.
+// NewAPIKeys returns an APIKeys that keeps its records in backend.
 func NewAPIKeys(backend Backend, now func() time.Time) *APIKeys {
 	return &APIKeys{backend: backend, now: now}
 }
 
-// Create registers key for account until lifetime has passed, and returns the
-// record. The key is the caller's to hand over; only its digest is kept.
+// Create stores the record of a new API key for account, and returns it. The record ends
+// after lifetime. The caller hands the API key itself over; the store keeps its digest.
 func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifetime time.Duration) (APIKey, error) {
 	created := a.now().UTC().Truncate(time.Second)
 	name := Digest(key)
@@ -66,8 +66,8 @@ func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifeti
 	return record, nil
 }
 
-// Find returns the record of key, or ErrNotFound if it was never created, has
-// expired or was revoked. It also notes the hour of this use.
+// Find returns the record of key, or ErrNotFound if key was never created, has expired or
+// was revoked. Find also notes the hour of this use.
 func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
 	name := apiKeyPrefix + Digest(key)
 	value, err := a.backend.Get(ctx, name)
@@ -78,17 +78,16 @@ func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
 	if err != nil {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
-	// The backend drops it at the same time; its own deadline may be lost in a
-	// restore, the one in the record is not.
+	// The entry has the same deadline, but may lose it in a restore of Redis.
 	if !a.now().Before(record.Expires) {
 		return APIKey{}, fmt.Errorf("find API key: %w", ErrNotFound)
 	}
 	return a.noteUse(ctx, key, record)
 }
 
-// noteUse writes the hour of this use, once an hour. A key that was revoked since it
-// was read is not found, and does not come back. Another failure is of no matter: the
-// key is valid, and the next call will note its use.
+// noteUse writes the hour of this use, at most once an hour. It returns ErrNotFound if the
+// API key was revoked after the read, and does not bring it back. It ignores other errors:
+// the API key is valid, and the next call notes its use.
 func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKey, error) {
 	hour := a.now().UTC().Truncate(time.Hour)
 	if !hour.After(record.LastUsed) {
@@ -105,8 +104,8 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 	return record, nil
 }
 
-// List returns the live API keys, oldest first. A damaged record is an error beside
-// them.
+// List returns the records of the live API keys, oldest first. With damaged records it
+// returns the others and an error.
 func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 	values, err := a.backend.List(ctx, apiKeyPrefix)
 	if err != nil {
@@ -130,8 +129,8 @@ func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 	return records, damaged
 }
 
-// Revoke ends the API key with this id at once: no call that begins after Revoke
-// has returned is accepted. It returns ErrNotFound if no live key has the id.
+// Revoke ends the API key with this id at once: a Find that begins after Revoke has
+// returned does not find it. Revoke returns ErrNotFound if no live API key has the id.
 func (a *APIKeys) Revoke(ctx context.Context, id string) error {
 	name, ok := strings.CutPrefix(id, apiKeyIDPrefix)
 	if !ok {
@@ -143,12 +142,12 @@ func (a *APIKeys) Revoke(ctx context.Context, id string) error {
 	return nil
 }
 
-// apiKeyID returns the id of the API key that the backend has under this name.
+// apiKeyID returns the id of the API key whose record the backend has under name.
 func apiKeyID(name string) string { return apiKeyIDPrefix + strings.TrimPrefix(name, apiKeyPrefix) }
 
-// decodeAPIKey reports a damaged record as ErrUnavailable, without its content:
-// whether the key is valid is unknown. So it is if the record is another key's, however that
-// came about: a reply that was taken for the one after it must let nobody in as somebody else.
+// decodeAPIKey returns ErrUnavailable for a damaged record, because it is unknown whether
+// its API key is valid. The error does not show the record. The record of another API key is
+// damaged, too: if replies of Redis were ever mixed up, no caller may get another's account.
 func decodeAPIKey(name string, value []byte) (APIKey, error) {
 	var record APIKey
 	if err := json.Unmarshal(value, &record); err != nil || record.ID != apiKeyID(name) || record.Account == "" || record.Expires.IsZero() {

@@ -10,10 +10,10 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// BenchmarkPutIfAbsent is one command on a real Redis, with nothing there and with a value.
+// BenchmarkPutIfAbsent is one command on a real Redis, without and with an entry.
 func BenchmarkPutIfAbsent(b *testing.B) {
-	redis := newRedis(b, storetest.StartRedis(b).URL)
-	value := make([]byte, 70) // about a sealed secret
+	redis := newRedis(b, storetest.SharedRedis(b).URL)
+	value := make([]byte, 70) // about the size of a sealed secret
 	n := 0
 	for name, key := range map[string]func() string{
 		"new":  func() string { n++; return "mfa:bench:" + strconv.Itoa(n) },
@@ -34,8 +34,7 @@ func BenchmarkPutIfAbsent(b *testing.B) {
 	}
 }
 
-// BenchmarkGetOrCreate is a pending key without Redis: sealed each time, and opened if one
-// is there.
+// BenchmarkGetOrCreate is a call without Redis: sealing, and opening if there is a secret.
 func BenchmarkGetOrCreate(b *testing.B) {
 	for _, outcome := range []store.Outcome{store.Created, store.Reused} {
 		b.Run(string(outcome), func(b *testing.B) {

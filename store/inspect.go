@@ -13,21 +13,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Finding is one thing about Redis that its operator should know, in a sentence. With a
-// Fatal one, requests fail.
+// A Finding is one fault in the setup of Redis, as a sentence for its operator. A Fatal
+// Finding makes requests fail.
 type Finding struct {
 	Text  string
 	Fatal bool
 }
 
-// Keys that nothing is ever kept under, one for each kind of key that there is.
+// Names that no entry ever has, one for each kind of entry.
 const (
 	probePending = "mfa:{probe}:pending"
 	probeAPIKey  = apiKeyPrefix + "probe"
 )
 
-// probes are the commands that serving takes, in a form that changes nothing: SET with
-// XX makes no key. Redis judges permissions before anything else.
+// probes are the commands that serve executes, in a form that changes nothing: SET with XX
+// writes no new entry. Redis checks permissions first.
 var probes = []struct {
 	command, key string
 	args         []any
@@ -42,10 +42,10 @@ var probes = []struct {
 
 var deniedCommand = regexp.MustCompile(`'([^']+)' command`)
 
-// denied returns the command that Redis refuses: not always the one that was called,
-// because connecting takes others, such as SELECT. Where it is the key that is refused,
-// Redis names none.
-func denied(err error) string {
+// deniedBy returns the command that a NOPERM error names. This may be a command of the
+// handshake, such as SELECT, and not the command that was called. If the user lacks the
+// key's permission, Redis names no command, and deniedBy returns "".
+func deniedBy(err error) string {
 	named := deniedCommand.FindStringSubmatch(err.Error())
 	if named == nil {
 		return ""
@@ -53,9 +53,9 @@ func denied(err error) string {
 	return strings.ToUpper(strings.ReplaceAll(named[1], "|", " "))
 }
 
-// Inspect tells what is wrong with the way in which Redis is set up for this service; in a
-// cluster, every primary is asked. A server that cannot tell now, because it is down or
-// loading its data, is ErrUnavailable.
+// Inspect returns the faults in the setup of Redis for this service. In a cluster it asks
+// every primary. It returns ErrUnavailable if a server does not tell, because it is down or
+// loads its data.
 func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	var findings []Finding
 	var mu sync.Mutex
@@ -75,7 +75,7 @@ func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	case redis.IsAuthError(err):
 		findings, err = append(findings, Finding{"Redis does not accept the user and password of MFA_REDIS_URL", true}), nil
 	case redis.IsPermissionError(err):
-		findings, err = append(findings, Finding{"the Redis user may not use " + denied(err), true}), nil
+		findings, err = append(findings, Finding{"the Redis user may not use " + deniedBy(err), true}), nil
 	case redis.HasErrorPrefix(err, "This instance has cluster support disabled"):
 		findings, err = append(findings, Finding{"Redis is no cluster: use redis:// or rediss://", true}), nil
 	}
@@ -86,13 +86,16 @@ func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	return slices.Compact(findings), err
 }
 
-// leavesMachine tells whether anybody between here and the address could read along.
-func leavesMachine(address string) bool {
+// isRemote reports whether a connection to address leaves this machine.
+func isRemote(address string) bool {
 	host, _, err := net.SplitHostPort(address)
-	return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() // else the path of a socket
+	if err != nil {
+		return false // the path of a socket
+	}
+	return host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
-// inspect asks one server.
+// inspect inspects one server.
 func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) ([]Finding, error) {
 	info, err := server.InfoMap(ctx).Result()
 	if err != nil && !redis.IsPermissionError(err) {
@@ -101,16 +104,16 @@ func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) 
 	findings := inspectInfo(info, inCluster)
 	if err != nil {
 		findings = []Finding{{"the Redis user may not use INFO: version and maxmemory-policy are not checked", false}}
-		if command := denied(err); command != "INFO" {
+		if command := deniedBy(err); command != "INFO" {
 			findings = []Finding{{"the Redis user may not use " + command, true}}
 		}
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal }) {
-		return findings, nil // what else it answers says nothing of permissions
+		return findings, nil // On such a server the probes say nothing about permissions.
 	}
 	for _, probe := range probes {
 		err := server.Do(ctx, probe.args...).Err()
-		_, moved := redis.IsMovedError(err) // it is allowed, on the node that has the key
+		_, moved := redis.IsMovedError(err) // The user may; another node has the slot.
 		switch {
 		case err == nil || errors.Is(err, redis.Nil) || moved:
 		case redis.IsPermissionError(err):
@@ -122,7 +125,7 @@ func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) 
 	return findings, nil
 }
 
-// inspectInfo reads what INFO says.
+// inspectInfo returns the faults that the reply to INFO shows.
 func inspectInfo(info map[string]map[string]string, inCluster bool) []Finding {
 	var findings []Finding
 	var major int
@@ -137,10 +140,10 @@ func inspectInfo(info map[string]map[string]string, inCluster bool) []Finding {
 		findings = append(findings, Finding{"Redis is a sentinel: add ?master_name= to the URL", true})
 	}
 	if info["Replication"]["role"] == "slave" {
-		findings = append(findings, Finding{"Redis is a replica, which loses what is written to it: name its primary, or use Sentinel", true})
+		findings = append(findings, Finding{"Redis is a replica, and a replica loses what is written to it: name its primary, or use Sentinel", true})
 	}
 	if policy := info["Memory"]["maxmemory_policy"]; policy != "" && policy != "noeviction" {
-		findings = append(findings, Finding{"maxmemory-policy is " + policy + ", by which Redis may drop keys before their time: set noeviction", false})
+		findings = append(findings, Finding{"maxmemory-policy is " + policy + ", by which Redis may drop entries before their deadline: set noeviction", false})
 	}
 	return findings
 }

@@ -1,12 +1,11 @@
 package store_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -14,75 +13,7 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// setUser gives the Redis user mfa, with the password pw, these ACL rules.
-func setUser(t *testing.T, server *storetest.RedisServer, rules string) {
-	t.Helper()
-	command := []any{"ACL", "SETUSER", "mfa", "reset", "on", ">pw"}
-	for rule := range strings.FieldsSeq(rules) {
-		command = append(command, rule)
-	}
-	do(t, server, command...)
-}
-
-func do(t *testing.T, server *storetest.RedisServer, command ...any) {
-	t.Helper()
-	if err := server.Client.Do(t.Context(), command...).Err(); err != nil {
-		t.Fatalf("%v: %v", command, err)
-	}
-}
-
-func TestInspectionFindsWhatIsWrongWithTheSetUp(t *testing.T) {
-	t.Parallel()
-	const pending, apiKey = "mfa:{probe}:pending", "mfa:apikey:probe"
-	forbidden := func(command, key string) store.Finding {
-		return store.Finding{Text: "the Redis user may not use " + command + " on keys like " + key, Fatal: true}
-	}
-	for name, c := range map[string]struct {
-		change func(t *testing.T, server *storetest.RedisServer)
-		want   []store.Finding
-	}{
-		"nothing": {func(*testing.T, *storetest.RedisServer) {}, nil},
-		"eviction": {func(t *testing.T, s *storetest.RedisServer) {
-			do(t, s, "CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
-		},
-			[]store.Finding{{Text: "maxmemory-policy is volatile-ttl, by which Redis may drop keys before their time: set noeviction"}}},
-		"replica": {func(t *testing.T, s *storetest.RedisServer) { do(t, s, "REPLICAOF", "127.0.0.1", "1") },
-			[]store.Finding{{Text: "Redis is a replica, which loses what is written to it: name its primary, or use Sentinel", Fatal: true}}},
-		"writable replica": {func(t *testing.T, s *storetest.RedisServer) {
-			do(t, s, "REPLICAOF", "127.0.0.1", "1")
-			do(t, s, "CONFIG", "SET", "replica-read-only", "no")
-		}, []store.Finding{{Text: "Redis is a replica, which loses what is written to it: name its primary, or use Sentinel", Fatal: true}}},
-		"password": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, "resetpass >other ~* +@all") },
-			[]store.Finding{{Text: "Redis does not accept the user and password of MFA_REDIS_URL", Fatal: true}}},
-		"no INFO": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" -info") },
-			[]store.Finding{{Text: "the Redis user may not use INFO: version and maxmemory-policy are not checked"}}},
-		"no SET":  {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" -set") }, []store.Finding{forbidden("SET", apiKey), forbidden("SET", pending)}},
-		"no GET":  {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" -get") }, []store.Finding{forbidden("GET", apiKey), forbidden("GET", pending)}},
-		"no TYPE": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" -type") }, []store.Finding{forbidden("TYPE", pending)}},
-		"no EVAL": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" -eval") }, []store.Finding{forbidden("EVAL", pending)}},
-		"API keys alone": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" resetkeys ~mfa:apikey:*") },
-			[]store.Finding{forbidden("EVAL", pending), forbidden("GET", pending), forbidden("SET", pending), forbidden("TYPE", pending)}},
-		"pending keys alone": {func(t *testing.T, s *storetest.RedisServer) { setUser(t, s, leastPrivilege+" resetkeys ~mfa:{*") },
-			[]store.Finding{forbidden("GET", apiKey), forbidden("SET", apiKey)}},
-		"API keys read only": {func(t *testing.T, s *storetest.RedisServer) {
-			setUser(t, s, leastPrivilege+" resetkeys ~mfa:{* %R~mfa:apikey:*")
-		},
-			[]store.Finding{forbidden("SET", apiKey)}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := storetest.StartRedis(t)
-			setUser(t, server, leastPrivilege)
-			c.change(t, server)
-			wantFindings(t, "redis://mfa:pw@"+server.Addr, c.want)
-			if keys := server.Dump(t); len(keys) != 0 {
-				t.Errorf("the inspection left %v", keys)
-			}
-		})
-	}
-}
-
-func wantFindings(t *testing.T, url string, want []store.Finding) {
+func wantFindings(t *testing.T, url string, want ...store.Finding) {
 	t.Helper()
 	got, err := newRedis(t, url).Inspect(t.Context())
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -90,69 +21,115 @@ func wantFindings(t *testing.T, url string, want []store.Finding) {
 	}
 }
 
-func TestInspectionFindsAnOldRedis(t *testing.T) {
-	proxy := storetest.StartProxy(t, storetest.StartRedis(t).Addr)
+func fatal(text string) store.Finding { return store.Finding{Text: text, Fatal: true} }
+
+// Each case configures the server, and the next one resets it.
+func TestInspect_FindsFaultsInTheSetup(t *testing.T) { //nolint:tparallel // The cases share one server.
+	t.Parallel()
+	server := storetest.StartRedis(t)
+	rules := deployedRules(t)
+	const (
+		pending, apiKey = "mfa:{probe}:pending", "mfa:apikey:probe"
+		replica         = "Redis is a replica, and a replica loses what is written to it: name its primary, or use Sentinel"
+	)
+	forbidden := func(command, key string) store.Finding {
+		return fatal("the Redis user may not use " + command + " on keys like " + key)
+	}
+	for _, c := range []struct {
+		name, rules string
+		configure   []string // commands
+		want        []store.Finding
+	}{
+		{"no fault", rules, nil, nil},
+		{"eviction", rules, []string{"CONFIG SET maxmemory-policy volatile-ttl"}, []store.Finding{
+			{Text: "maxmemory-policy is volatile-ttl, by which Redis may drop entries before their deadline: set noeviction"},
+		}},
+		{"replica", rules, []string{"REPLICAOF 127.0.0.1 1"}, []store.Finding{fatal(replica)}},
+		{"writable replica", rules, []string{"CONFIG SET replica-read-only no", "REPLICAOF 127.0.0.1 1"}, []store.Finding{fatal(replica)}},
+		{"another password", "resetpass >other ~* +@all", nil, []store.Finding{fatal("Redis does not accept the user and password of MFA_REDIS_URL")}},
+		{"no INFO", rules + " -info", nil, []store.Finding{
+			{Text: "the Redis user may not use INFO: version and maxmemory-policy are not checked"},
+		}},
+		{"no SET", rules + " -set", nil, []store.Finding{forbidden("SET", apiKey), forbidden("SET", pending)}},
+		{"no GET", rules + " -get", nil, []store.Finding{forbidden("GET", apiKey), forbidden("GET", pending)}},
+		{"no TYPE", rules + " -type", nil, []store.Finding{forbidden("TYPE", pending)}},
+		{"no EVAL", rules + " -eval", nil, []store.Finding{forbidden("EVAL", pending)}},
+		{"API keys only", rules + " resetkeys ~mfa:apikey:*", nil, []store.Finding{
+			forbidden("EVAL", pending), forbidden("GET", pending), forbidden("SET", pending), forbidden("TYPE", pending),
+		}},
+		{"pending secrets only", rules + " resetkeys ~mfa:{*", nil, []store.Finding{forbidden("GET", apiKey), forbidden("SET", apiKey)}},
+		{"API keys read-only", rules + " resetkeys ~mfa:{* %R~mfa:apikey:*", nil, []store.Finding{forbidden("SET", apiKey)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			reset := []string{"REPLICAOF NO ONE", "CONFIG SET maxmemory-policy noeviction", "CONFIG SET replica-read-only yes"}
+			for _, command := range slices.Concat(reset, c.configure) {
+				var args []any
+				for field := range strings.FieldsSeq(command) {
+					args = append(args, field)
+				}
+				do(t, server, args...)
+			}
+			setUser(t, server, c.rules)
+			wantFindings(t, "redis://mfa:pw@"+server.Addr, c.want...)
+			if entries := server.Dump(t); len(entries) != 0 {
+				t.Errorf("the inspection left %v", entries)
+			}
+		})
+	}
+}
+
+// A missing permission may concern the handshake, before the first command.
+func TestInspect_NamesTheRefusedCommandOfTheHandshake(t *testing.T) {
+	t.Parallel()
+	server := storetest.StartRedis(t)
+	for _, c := range []struct{ suffix, command, rule string }{
+		{"/1", "SELECT", selectRule},
+		{"?client_name=mfa", "CLIENT SETNAME", clientNameRule},
+	} {
+		url := "redis://mfa:pw@" + server.Addr + c.suffix
+		setUser(t, server, deployedRules(t))
+		wantFindings(t, url, fatal("the Redis user may not use "+c.command))
+		setUser(t, server, deployedRules(t)+" "+c.rule)
+		wantFindings(t, url)
+	}
+}
+
+func TestInspect_FindsAnOldVersion(t *testing.T) {
+	proxy := storetest.StartProxy(t, storetest.SharedRedis(t).Addr)
 	info := "# Server\r\nredis_version:6.2.14\r\n"
 	proxy.Do(storetest.Fault{Command: "info", Action: storetest.Instead(fmt.Sprintf("$%d\r\n%s\r\n", len(info), info))})
-	wantFindings(t, proxy.URL, []store.Finding{{Text: "Redis 6.2.14 is too old: 7.0 or newer is needed", Fatal: true}})
+	wantFindings(t, proxy.URL, fatal("Redis 6.2.14 is too old: 7.0 or newer is needed"))
 }
 
-func TestInspectionFindsTheWrongKindOfServer(t *testing.T) {
-	sentinel, _, _ := strings.Cut(storetest.StartSentinel(t).URL, "?")
-	wantFindings(t, sentinel, []store.Finding{{Text: "Redis is a sentinel: add ?master_name= to the URL", Fatal: true}})
-	cluster := storetest.StartCluster(t)
-	primaries := cluster.Primaries
-	// What the client of a cluster does to find its nodes.
-	setUser(t, primaries[0], leastPrivilege)
-	wantFindings(t, "redis+cluster://mfa:pw@"+primaries[0].Addr, []store.Finding{{Text: "the Redis user may not use CLUSTER SLOTS", Fatal: true}})
-	wantFindings(t, "redis+cluster://mfa:wrong@"+primaries[0].Addr, []store.Finding{{Text: "Redis does not accept the user and password of MFA_REDIS_URL", Fatal: true}})
-	wantFindings(t, "redis+cluster://"+storetest.StartRedis(t).Addr, []store.Finding{{Text: "Redis is no cluster: use redis:// or rediss://", Fatal: true}})
-	wantFindings(t, primaries[1].URL, []store.Finding{{Text: "Redis is a node of a cluster: use redis+cluster://", Fatal: true}})
-	do(t, primaries[1], "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-	wantFindings(t, cluster.URL, []store.Finding{
-		{Text: primaries[1].Addr + ": maxmemory-policy is allkeys-lru, by which Redis may drop keys before their time: set noeviction"},
-	})
+func TestInspect_FindsAServerWithoutClusterSupport(t *testing.T) {
+	wantFindings(t, "redis+cluster://"+storetest.SharedRedis(t).Addr, fatal("Redis is no cluster: use redis:// or rediss://"))
 }
 
-// What connecting takes is what is missing, and not what was called afterwards.
-func TestInspectionNamesTheCommandThatIsRefused(t *testing.T) {
-	server := storetest.StartRedis(t)
-	setUser(t, server, leastPrivilege)
-	for suffix, command := range map[string]string{"/1": "SELECT", "?client_name=mfa": "CLIENT SETNAME"} {
-		wantFindings(t, "redis://mfa:pw@"+server.Addr+suffix, []store.Finding{{Text: "the Redis user may not use " + command, Fatal: true}})
-	}
-	for _, rules := range []string{leastPrivilege + " +select", leastPrivilege + " +client|setname"} {
-		setUser(t, server, rules)
-		suffix := map[bool]string{true: "/1", false: "?client_name=mfa"}[strings.HasSuffix(rules, "select")]
-		wantFindings(t, "redis://mfa:pw@"+server.Addr+suffix, nil)
-	}
-}
-
-// A server that cannot tell now is not one in which nothing was found.
-func TestInspectionOfAServerWithoutMemoryIsNone(t *testing.T) {
-	server := storetest.StartRedis(t, "--maxmemory", "1")
-	if findings, err := newRedis(t, server.URL).Inspect(t.Context()); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("inspection: %v, %v; want ErrUnavailable", findings, err)
-	}
-}
-
-// It is the servers' addresses that count, which may be others than those of the URL.
-func TestInspectionFindsPlaintextOnTheNetwork(t *testing.T) {
-	elsewhere := storetest.StartSentinelOf(t, "192.0.2.1", "6379") // nobody's (RFC 5737)
-	for address, leaves := range map[string]bool{
+// The addresses of the servers count. They may differ from those in the URL.
+func TestInspect_FindsPlaintextToAnotherMachine(t *testing.T) {
+	t.Parallel()
+	sentinel := storetest.StartSentinelOf(t, "192.0.2.1", "6379") // an address for documentation (RFC 5737)
+	wantFindings(t, "redis://"+sentinel, fatal("Redis is a sentinel: add ?master_name= to the URL"))
+	for address, plaintext := range map[string]bool{
 		"redis://127.0.0.1:1": false, "redis://localhost:1": false, "redis://[::1]:1": false, "unix:///nowhere": false,
 		"rediss://redis.invalid:1": false, "redis://redis.invalid:1": true, "redis://192.0.2.1:1": true,
-		"redis://" + elsewhere + "?master_name=mfa": true, "redis+cluster://redis.invalid:1": true,
+		"redis://" + sentinel + "?master_name=mfa": true, "redis+cluster://redis.invalid:1": true,
 	} {
-		findings, err := newRedis(t, address).Inspect(t.Context())
-		found := len(findings) == 1 && strings.Contains(findings[0].Text, "is not encrypted") && !findings[0].Fatal
-		if !errors.Is(err, store.ErrUnavailable) || found != leaves || !leaves && len(findings) > 0 {
-			t.Errorf("%s: %v, %v; not encrypted: want %t", address, findings, err, leaves)
+		var want []store.Finding
+		if plaintext {
+			want = []store.Finding{{Text: "the connection to Redis leaves this machine and is not encrypted: use rediss://"}}
+		}
+		got, err := newRedis(t, address).Inspect(t.Context())
+		if diff := cmp.Diff(want, got); diff != "" || !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("inspection of %s: %v; want ErrUnavailable (-want +got):\n%s", address, err, diff)
 		}
 	}
 }
 
-func TestReadyMeansThatWritesAreTaken(t *testing.T) {
+// Ready and Inspect try writes. A server without memory refuses them for now, which is no
+// fault in the setup.
+func TestReady_NeedsAServerThatAcceptsWrites(t *testing.T) {
+	t.Parallel()
 	server := storetest.StartRedis(t)
 	backend := newRedis(t, server.URL)
 	for _, c := range []struct {
@@ -169,43 +146,7 @@ func TestReadyMeansThatWritesAreTaken(t *testing.T) {
 			t.Errorf("after %v: %v; want ready %t", c.command, err, c.ready)
 		}
 	}
-}
-
-// Of the accounts that a cluster still serves nobody is turned away: it is ready while
-// one primary takes writes, within the time that /readyz has, though another hangs.
-func TestAClusterIsReadyWithOnePrimaryThatTakesWrites(t *testing.T) {
-	cluster := storetest.StartCluster(t)
-	backend := newRedis(t, cluster.URL)
-	ready := func(want bool, state string) {
-		t.Helper()
-		for range 10 {
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			defer cancel()
-			if err := backend.Ready(ctx); (err == nil) != want || err != nil && !errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("%s: %v; want ready %t", state, err, want)
-			}
-		}
+	if findings, err := backend.Inspect(t.Context()); len(findings) != 0 || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("inspection without memory: %v, %v; want ErrUnavailable", findings, err)
 	}
-	full := func(limit string, nodes ...*storetest.RedisServer) {
-		for _, p := range nodes {
-			do(t, p, "CONFIG", "SET", "maxmemory", limit)
-		}
-	}
-	for _, p := range cluster.Primaries {
-		do(t, p, "CONFIG", "SET", "cluster-require-full-coverage", "no")
-	}
-	ready(true, "sound")
-	full("1", cluster.Primaries...)
-	ready(false, "all without memory")
-	full("0", cluster.Primaries[2])
-	ready(true, "two of three without memory")
-	full("0", cluster.Primaries...)
-	cluster.Primaries[1].Stop(t)
-	ready(true, "one of three hangs")
-	cluster.Primaries[1].Continue(t)
-	cluster.Primaries[1].Kill()
-	cluster.Primaries[2].Kill()
-	ready(true, "two of three killed")
-	cluster.Primaries[0].Kill()
-	ready(false, "all killed")
 }

@@ -17,29 +17,31 @@ const (
 	sealKeyIDRule = "a key id is 1 to 32 letters, digits, - or _"
 )
 
-// errUnreadable says that a sealed value cannot be opened: its key was retired,
-// it was damaged, or it was sealed for something else.
+// errUnreadable says that a sealed value cannot be opened: the keyring lacks its sealing
+// key, the value is damaged, or it was sealed for another purpose or owner.
 var errUnreadable = errors.New("sealed value is unreadable")
 
-// Keyring seals and opens what the backend must not see in the clear:
-// AES-256-GCM with a random 96-bit nonce. One key seals, all keys open, so keys
-// rotate without losing what is pending: first add the new key in second place
-// on every replica, then move it to the front, then, one pending lifetime
-// later, drop the old one.
+// Keyring seals and opens values with AES-256-GCM and a random 96-bit nonce, so that the
+// backend never holds a secret in the clear.
 //
-// With random nonces a key may seal 2^32 values (NIST SP 800-38D, section
-// 8.3). Each call seals one, also those that find a key pending: at 100 calls a second,
-// that is sixteen months.
+// The first sealing key seals, and all sealing keys open, so that a rotation loses no
+// pending secret. First add the new sealing key in second place on every instance. Then
+// move it to the front on every instance. One lifetime of a pending secret later, remove
+// the old one.
 //
-// A Keyring is safe for concurrent use and never prints its keys.
+// With random nonces a sealing key may seal 2^32 values (NIST SP 800-38D, section 8.3).
+// Each call of GetOrCreate seals one, also if it finds a pending secret. At 100 calls a
+// second, 2^32 values take sixteen months.
+//
+// A Keyring is safe for concurrent use and never prints its sealing keys.
 type Keyring struct {
 	sealID string
 	aeads  map[string]cipher.AEAD
 }
 
-// UnmarshalText reads "id:key" pairs separated by commas, each key base64
-// (standard alphabet, padded) of 32 bytes. The first pair seals. Errors name
-// the pair by its position, never by what it holds.
+// UnmarshalText reads "id:key" pairs separated by commas. Each key is 32 bytes in base64
+// (standard alphabet, padded). The first pair seals. Errors name a pair by its position and
+// show no part of it.
 func (k *Keyring) UnmarshalText(text []byte) error {
 	ring := Keyring{aeads: map[string]cipher.AEAD{}}
 	for i, pair := range strings.Split(string(text), ",") {
@@ -61,7 +63,7 @@ func (k *Keyring) UnmarshalText(text []byte) error {
 		if err != nil {
 			return fmt.Errorf("key %d: %w", i+1, err)
 		}
-		// The AEAD makes the nonce itself and puts it before the ciphertext.
+		// This AEAD makes a random nonce and puts it before the ciphertext.
 		ring.aeads[id], err = cipher.NewGCMWithRandomNonce(block)
 		if err != nil {
 			return fmt.Errorf("key %d: %w", i+1, err)
@@ -74,29 +76,24 @@ func (k *Keyring) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Len returns the number of keys.
+// Len returns the number of sealing keys.
 func (k *Keyring) Len() int { return len(k.aeads) }
 
 // Format hides the keys from every fmt verb.
 func (Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(hidden)") }
 
-// MarshalText hides the keys from encoders, log/slog's among them.
+// MarshalText hides the keys from encoders such as log/slog's.
 func (Keyring) MarshalText() ([]byte, error) { return []byte("keyring(hidden)"), nil }
 
-// seal returns version | length of key id | key id | nonce | ciphertext.
-// Purpose and owner are bound to the value, not part of it.
+// seal returns version | key id length | key id | nonce | ciphertext. The value opens only
+// for the same purpose and owner, which it does not hold.
 func (k *Keyring) seal(purpose, owner string, plaintext []byte) []byte {
-	aead := k.aeads[k.sealID]
-	size := 2 + len(k.sealID) + len(plaintext) + aead.Overhead()
-	// What an AEAD is given is on the heap: all of it together, rather than each by itself.
-	buffer := make([]byte, 0, size+associatedSize(purpose, owner, k.sealID)+len(plaintext))
-	header := append(append(buffer[:0:size], sealVersion, byte(len(k.sealID))), k.sealID...)
-	ad := appendAssociatedData(buffer[size:size], purpose, owner, header)
+	header := append([]byte{sealVersion, byte(len(k.sealID))}, k.sealID...)
 	//nolint:gosec // G407: no nonce is given because this AEAD makes a random one.
-	return aead.Seal(header, nil, append(ad[len(ad):], plaintext...), ad)
+	return k.aeads[k.sealID].Seal(header, nil, plaintext, associatedData(purpose, owner, header))
 }
 
-// open returns what was sealed for exactly this purpose and owner, or
+// open returns the plaintext of a value that was sealed for this purpose and owner, or
 // errUnreadable.
 func (k *Keyring) open(purpose, owner string, sealed []byte) ([]byte, error) {
 	if len(sealed) < 2 || sealed[0] != sealVersion || len(sealed) < 2+int(sealed[1]) {
@@ -107,25 +104,22 @@ func (k *Keyring) open(purpose, owner string, sealed []byte) ([]byte, error) {
 	if !ok {
 		return nil, errUnreadable
 	}
-	ad := appendAssociatedData(make([]byte, 0, associatedSize(purpose, owner, string(header[2:]))), purpose, owner, header)
-	plaintext, err := aead.Open(nil, nil, body, ad)
+	plaintext, err := aead.Open(nil, nil, body, associatedData(purpose, owner, header))
 	if err != nil {
 		return nil, errUnreadable
 	}
 	return plaintext, nil
 }
 
-// appendAssociatedData appends what binds a sealed value to its purpose, owner and header,
-// so that a value copied to another account's key does not open there. Each part is
-// preceded by its length: no two triples give the same bytes.
-func appendAssociatedData(b []byte, purpose, owner string, header []byte) []byte {
-	b = append(binary.BigEndian.AppendUint32(b, uint32(len(purpose))), purpose...)
-	b = append(binary.BigEndian.AppendUint32(b, uint32(len(owner))), owner...)
-	return append(binary.BigEndian.AppendUint32(b, uint32(len(header))), header...)
-}
-
-func associatedSize(purpose, owner, sealID string) int {
-	return 3*4 + len(purpose) + len(owner) + 2 + len(sealID)
+// associatedData binds a sealed value to its purpose, owner and header: a value that is
+// copied to another account's entry does not open there. The length of each part, as 4
+// bytes, precedes it, so that no two triples give the same bytes.
+func associatedData(purpose, owner string, header []byte) []byte {
+	var b []byte
+	for _, part := range [][]byte{[]byte(purpose), []byte(owner), header} {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
+	}
+	return b
 }
 
 func validSealKeyID(id string) bool {

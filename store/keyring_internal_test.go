@@ -19,7 +19,7 @@ func newTwinKeyring(t testing.TB) *Keyring {
 	return keyring
 }
 
-func TestSealedValueOpensOnlyForItsPurposeAndOwner(t *testing.T) {
+func TestKeyring_OpensOnlyForTheSamePurposeAndOwner(t *testing.T) {
 	type binding struct{ purpose, owner string }
 	keyring := newTwinKeyring(t)
 	for _, c := range []struct{ sealed, opened binding }{
@@ -27,7 +27,7 @@ func TestSealedValueOpensOnlyForItsPurposeAndOwner(t *testing.T) {
 		{binding{"pending", "ada"}, binding{"pending", "bob"}},
 		{binding{"pending", "ada"}, binding{"pending", ""}},
 		{binding{"pending", "ada"}, binding{"ada", "pending"}},
-		// These two are the same bytes if the parts are only put together.
+		// Without their lengths, the parts of these two would be the same bytes.
 		{binding{"a", "bc"}, binding{"ab", "c"}},
 	} {
 		value := keyring.seal(c.sealed.purpose, c.sealed.owner, []byte("plain"))
@@ -40,14 +40,14 @@ func TestSealedValueOpensOnlyForItsPurposeAndOwner(t *testing.T) {
 	}
 }
 
-func TestSealedValueOpensOnlyUnderItsOwnHeader(t *testing.T) {
+func TestKeyring_OpensOnlyUnderTheSameHeader(t *testing.T) {
 	keyring := newTwinKeyring(t)
 	renamed := keyring.seal("p", "ada", []byte("plain"))
-	renamed[3] = '2' // the same key, by its other id
+	renamed[3] = '2' // The other id names the same key.
 
-	// What a later version seals is not ours to guess at, even if the key fits.
+	// A later version may have another format, even if the key fits.
 	header := []byte{sealVersion + 1, 2, 'k', '1'}
-	later := keyring.aeads["k1"].Seal(bytes.Clone(header), nil, []byte("plain"), appendAssociatedData(nil, "p", "ada", header))
+	later := keyring.aeads["k1"].Seal(bytes.Clone(header), nil, []byte("plain"), associatedData("p", "ada", header))
 
 	for name, value := range map[string][]byte{"another key id": renamed, "a later version": later} {
 		if got, err := keyring.open("p", "ada", value); !errors.Is(err, errUnreadable) {
@@ -56,7 +56,7 @@ func TestSealedValueOpensOnlyUnderItsOwnHeader(t *testing.T) {
 	}
 }
 
-func TestPendingOfAnotherSizeIsUnreadable(t *testing.T) {
+func TestPending_PlaintextOfAnotherSizeIsUnreadable(t *testing.T) {
 	keyring := newTwinKeyring(t)
 	encoded := encodePending(PendingKey{Secret: Secret{1}, Deadline: time.Now()})
 	sound := encoded[:]
@@ -67,7 +67,7 @@ func TestPendingOfAnotherSizeIsUnreadable(t *testing.T) {
 		}
 	}
 	if got, err := openPending(keyring, "ada", keyring.seal(pendingPurpose, "ada", sound)); got.Secret != (Secret{1}) || err != nil {
-		t.Errorf("open of what was encoded: %v", err)
+		t.Errorf("open of a sound plaintext: %v", err)
 	}
 }
 

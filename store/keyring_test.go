@@ -14,7 +14,7 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-func TestKeyringRefusesWhatItCannotUse(t *testing.T) {
+func TestKeyring_RefusesUnusableText(t *testing.T) {
 	sound := storetest.NewSealKey("k1")
 	key := strings.TrimPrefix(sound, "k1:")
 	short := base64.StdEncoding.EncodeToString(make([]byte, 31))
@@ -27,7 +27,7 @@ func TestKeyringRefusesWhatItCannotUse(t *testing.T) {
 		{"k1:" + short, "key 1: want base64 of 32 bytes"},
 		{"k1:!" + key, "key 1: want base64 of 32 bytes"},
 		{"k1:" + strings.TrimRight(key, "="), "key 1: want base64 of 32 bytes"},
-		// The last two bits of what encodes 32 bytes are none of them: one key, one text.
+		// The last two bits of the text encode nothing. They must be zero, so that a key has one text.
 		{"k1:" + strings.Repeat("A", 42) + "B=", "key 1: want base64 of 32 bytes"},
 		{sound + "," + sound, "key 2: its id was used before"},
 		{sound + ",", "key 2: want id:base64"},
@@ -42,7 +42,7 @@ func TestKeyringRefusesWhatItCannotUse(t *testing.T) {
 	}
 }
 
-func TestSecretsAndKeysDoNotPrintThemselves(t *testing.T) {
+func TestSecretKeyringAndRedisURL_DoNotPrintThemselves(t *testing.T) {
 	text := storetest.NewSealKey("k1")
 	keyring := storetest.NewKeyring(t, text)
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text, "k1:"))

@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// memoryLimit bounds Memory: at some 200 bytes an entry, about 20 MiB.
+// memoryLimit is the most entries of a Memory: about 20 MiB at 200 bytes an entry.
 const memoryLimit = 100_000
 
-// Memory is a Backend in this process alone: for development, where there is no
-// Redis. It forgets everything when the process ends and no second process sees
-// it.
+// Memory is a Backend in this process, for development without Redis. Its entries end with
+// the process, and other instances do not see them.
 type Memory struct {
 	now func() time.Time
 
@@ -29,8 +28,8 @@ type memoryEntry struct {
 
 var _ Backend = (*Memory)(nil)
 
-// NewMemory returns an empty backend for at most 100 000 live entries; the next
-// one is refused with ErrUnavailable.
+// NewMemory returns an empty backend for at most 100 000 live entries. It refuses the next
+// one with ErrUnavailable.
 func NewMemory(now func() time.Time) *Memory {
 	return &Memory{now: now, entries: map[string]memoryEntry{}}
 }
@@ -45,7 +44,8 @@ func (m *Memory) Replace(ctx context.Context, key string, old, value []byte, ttl
 	return m.swap(ctx, key, old, value, ttl)
 }
 
-// swap puts value where nothing, or exactly old, is live.
+// swap stores value under key if there is no live entry or if its value is old. A nil old
+// equals no value.
 func (m *Memory) swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -133,7 +133,7 @@ func (m *Memory) Ready(ctx context.Context) error {
 // Close implements Backend.
 func (m *Memory) Close() error { return nil }
 
-// live returns a copy of the live value under key, or nil. The caller holds mu.
+// live returns a copy of the value of the live entry under key, or nil. The caller holds mu.
 func (m *Memory) live(ctx context.Context, key string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -149,7 +149,7 @@ func (m *Memory) live(ctx context.Context, key string) ([]byte, error) {
 	return bytes.Clone(entry.value), nil
 }
 
-// evictExpired drops what is past its deadline. The caller holds mu.
+// evictExpired removes the entries past their deadline. The caller holds mu.
 func (m *Memory) evictExpired() {
 	now := m.now()
 	for key, entry := range m.entries {

@@ -10,8 +10,8 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// scripted is a backend where, call by call, something else is found: what other
-// replicas put there meanwhile. In the end it has nothing, or fails.
+// scripted is a backend that finds other values with each call, as if other instances had
+// stored them meanwhile. After these it finds nothing, or fails with err.
 type scripted struct {
 	store.Backend
 	found [][]byte
@@ -35,12 +35,12 @@ func (s *scripted) Replace(context.Context, string, []byte, []byte, time.Duratio
 	return s.next()
 }
 
-// sealedAt returns what a replica whose clock shows now keeps for ada.
+// sealedAt returns the sealed pending secret of ada that an instance creates at now.
 func sealedAt(t *testing.T, keyring *store.Keyring, now time.Time) []byte {
 	t.Helper()
 	memory := store.NewMemory(time.Now)
-	replica := store.NewPending(memory, keyring, time.Minute, func() time.Time { return now })
-	if _, err := replica.GetOrCreate(t.Context(), "ada", storetest.NewSecret()); err != nil {
+	instance := store.NewPending(memory, keyring, time.Minute, func() time.Time { return now })
+	if _, err := instance.GetOrCreate(t.Context(), "ada", storetest.NewSecret()); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := memory.List(t.Context(), "")
@@ -50,14 +50,14 @@ func sealedAt(t *testing.T, keyring *store.Keyring, now time.Time) []byte {
 	for _, value := range entries {
 		return value
 	}
-	t.Fatal("nothing was kept")
+	t.Fatal("the instance stored nothing")
 	return nil
 }
 
-func TestOutcomeSaysWhatTheLastReplacementFound(t *testing.T) {
+func TestPending_OutcomeSaysWhatTheLastReplacementFound(t *testing.T) {
 	keyring := storetest.NewKeyring(t, storetest.NewSealKey("k1"))
 	now := time.Now()
-	expired, unreadable := sealedAt(t, keyring, now.Add(-time.Hour)), []byte("foreign")
+	expired, unreadable := sealedAt(t, keyring, now.Add(-time.Hour)), []byte("unreadable")
 	for _, c := range []struct {
 		found [][]byte
 		want  store.Outcome
@@ -77,20 +77,20 @@ func TestOutcomeSaysWhatTheLastReplacementFound(t *testing.T) {
 	}
 }
 
-// The errors are compared as a whole: they have neither the secret nor the account.
-func TestPendingFails(t *testing.T) {
-	foreign := []byte("foreign")
+// The whole text is compared: it must show neither the secret nor the account.
+func TestPending_IsUnavailable(t *testing.T) {
+	unreadable := []byte("unreadable")
 	for _, c := range []struct {
 		name  string
 		found [][]byte
 		want  string
 		calls int
 	}{
-		{"at once if the backend does", nil, "keep pending secret: store unavailable", 1},
-		{"if replacing does", [][]byte{foreign}, "keep pending secret: store unavailable", 2},
+		{"when PutIfAbsent fails", nil, "keep pending secret: store unavailable", 1},
+		{"when Replace fails", [][]byte{unreadable}, "keep pending secret: store unavailable", 2},
 		{
-			"after three replacements by a replica that cannot read ours", [][]byte{foreign, foreign, foreign, foreign, foreign},
-			"keep pending secret: store unavailable: another replica seals with a key that this one lacks", 4,
+			"after three replacements of unreadable values", [][]byte{unreadable, unreadable, unreadable, unreadable, unreadable},
+			"keep pending secret: store unavailable: another instance seals with a key that this instance lacks", 4,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestPendingFails(t *testing.T) {
 				t.Errorf("GetOrCreate = %v after %d calls; want %s after %d", err, backend.calls, c.want, c.calls)
 			}
 			if got != (store.PendingKey{}) {
-				t.Error("a key was returned beside the error")
+				t.Error("GetOrCreate returned a secret beside the error")
 			}
 		})
 	}

@@ -11,140 +11,147 @@ import (
 )
 
 const (
-	// maxPipeline bounds the commands of one pipeline, and with them what is lost to all of
-	// them if its connection breaks.
+	// maxPipeline is the most commands in one pipeline. All of them are lost if its
+	// connection breaks.
 	maxPipeline = 256
 
-	// enough commands are not kept waiting for more: when the processors are overloaded, it
-	// takes long until all others have had their turn.
-	enough = 64
-
-	// maxSenders bounds the pipelines that are on their way at once, and patience, more or
-	// less, how long the next one waits for those before it: a server that is near has
-	// answered by then.
+	// maxSenders is the most senders at a time, and so the most connections in use.
 	maxSenders = 8
-	patience   = 5 * time.Millisecond
+
+	// slowReply is the time after which a pipeline without replies no longer holds up the
+	// commands in the queue: another sender takes them. A server nearby replies sooner.
+	slowReply = 5 * time.Millisecond
+
+	// longQueue is the number of queued commands for which a sender goes on at once. With
+	// fewer, it first lets other goroutines run, which may add commands. On overloaded
+	// processors that takes long.
+	longQueue = 64
 )
 
-// pipeliner sends the commands of concurrent callers to one server together. While a
-// pipeline is on its way, what comes gathers for the next one: under load, many commands
-// share one write and one read. A command that is alone is sent by its caller.
+// pipeliner sends the commands of concurrent callers to one server in pipelines: many
+// commands share one write and one read. This is the way of a command:
 //
-// A command succeeds or fails as it would alone, except that a connection which breaks, or
-// a server that hangs, concerns the whole of a pipeline, and that the others of a pipeline
-// are kept on a connection to a server which refuses one of them. It is for one server, or
-// one at a time: in a cluster, a primary that hangs would hold up the commands for all others.
+//  1. do puts the command into the queue.
+//  2. If no sender is running, the caller becomes one. A sender takes all queued commands,
+//     sends them as one pipeline, waits for the replies and tells the callers. It repeats
+//     this until the queue is empty.
+//  3. Commands that come while a sender waits for replies stay in the queue. They are the
+//     next pipeline: the more commands, the longer the pipelines.
+//  4. If the server is far away or slow, queued commands must not wait for the pipelines
+//     before them. When slowReply has passed since the last pipeline was sent, the next
+//     command starts another sender. If no command comes, a timer starts it.
 //
-// go-redis has an AutoPipeliner, which is experimental: it does not heed the context of a
-// command, and may hold one back to see whether more come.
+// A caller only ever sends its own command. If that is alone in the queue, the caller sends
+// it without a pipeline, which takes a third less time: the usual case under little load.
+// All else is sent by goroutines that run send.
+//
+// A command succeeds or fails as it would alone, with two exceptions. If the connection
+// breaks or the server hangs, the whole pipeline fails. And go-redis keeps a connection on
+// which the server refused one command of a pipeline.
+//
+// In a cluster, a primary that hangs would hold up commands for the other primaries, so
+// there is no pipeliner. go-redis's AutoPipeliner is experimental: it ignores the context
+// of a command, and may delay a command to wait for others.
 type pipeliner struct {
 	client redis.UniversalClient
-	used   sync.Pool // of *waiter
 
-	mu      sync.Mutex
-	queue   []*waiter // what is not on its way yet; those who have left meanwhile, too
-	senders int       // each sends until the queue is empty
-	sent    time.Time // when the last pipeline went on its way
-	waking  bool      // wake is due
+	mu       sync.Mutex
+	queue    []*queuedCommand // also commands whose callers have left
+	senders  int              // number of running senders
+	lastSent time.Time        // when a sender last took commands
+	timerSet bool             // checkQueue is due
 }
 
-// waiter is a command that waits for its turn or for its reply.
-type waiter struct {
-	ctx  context.Context //nolint:containedctx // It belongs to the caller's command, which has no place of its own for it.
+// queuedCommand is a command in the queue or in a pipeline.
+type queuedCommand struct {
+	ctx  context.Context //nolint:containedctx // The caller's. go-redis's commands do not show theirs.
 	cmd  redis.Cmder
-	done chan struct{} // is sent to, and has room for it, once cmd has its result
+	done chan struct{} // closed once cmd has its result
 }
 
-func newPipeliner(client redis.UniversalClient) *pipeliner {
-	return &pipeliner{
-		client: client,
-		used:   sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }},
-	}
-}
+func newPipeliner(client redis.UniversalClient) *pipeliner { return &pipeliner{client: client} }
 
-// do returns once cmd has its result, or once ctx is done: then cmd must not be looked at,
-// and nobody knows whether it was executed.
+// do executes cmd and returns its error. If ctx is done first, do returns ctx's error: then
+// it is unknown whether the command was executed, and the caller must not read cmd.
 func (p *pipeliner) do(ctx context.Context, cmd redis.Cmder) error {
-	own, ok := p.used.Get().(*waiter)
-	if !ok {
-		own = &waiter{done: make(chan struct{}, 1)} // which the pool would have made
-	}
-	own.ctx, own.cmd = ctx, cmd
-	if p.enqueue(own) {
-		runtime.Gosched() // Whoever is about to add a command does so first.
-		if p.takeOnly(own) {
-			defer p.handOver()
-			defer p.reuse(own)
-			return p.client.Process(ctx, cmd) // cheaper than a pipeline of one
+	command := &queuedCommand{ctx: ctx, cmd: cmd, done: make(chan struct{})}
+	if p.enqueue(command) {
+		runtime.Gosched() // Goroutines that are about to add a command do so first.
+		if p.removeIfAlone(command) {
+			defer p.stopSending()
+			return p.client.Process(ctx, cmd)
 		}
 		go p.send()
 	}
 	select {
-	case <-own.done:
-		p.reuse(own) // In the other case, it may still be looked at.
+	case <-command.done:
 		return cmd.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (p *pipeliner) reuse(own *waiter) {
-	own.ctx, own.cmd = nil, nil
-	p.used.Put(own)
-}
-
-// enqueue tells whether the caller becomes a sender.
-func (p *pipeliner) enqueue(own *waiter) (send bool) {
-	now := time.Now() //nolint:forbidigo // It measures a wait, which no clock of anybody's changes.
+// enqueue puts a command into the queue and reports whether the caller becomes a sender.
+func (p *pipeliner) enqueue(command *queuedCommand) (sender bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queue = append(p.queue, own)
-	if p.senders > 0 && (p.senders == maxSenders || now.Sub(p.sent) < patience) {
-		p.wakeLater()
+	p.queue = append(p.queue, command)
+	if p.addSender() {
+		return true
+	}
+	p.setTimer()
+	return false
+}
+
+// addSender counts one more sender if no sender is running, or if those that run wait for
+// a slow server. It reports whether it did. The caller holds mu.
+func (p *pipeliner) addSender() bool {
+	now := time.Now() //nolint:forbidigo // It measures the server, not the time of an entry.
+	if p.senders > 0 && (p.senders == maxSenders || now.Sub(p.lastSent) < slowReply) {
 		return false
 	}
 	p.senders++
-	p.sent = now
+	p.lastSent = now
 	return true
 }
 
-// wakeLater has what waits looked after once patience is over, even if nothing more comes.
-// The caller holds mu.
-func (p *pipeliner) wakeLater() {
-	if !p.waking {
-		p.waking = true
-		time.AfterFunc(patience, p.wake)
+// setTimer has the queue looked at after slowReply. The caller holds mu.
+func (p *pipeliner) setTimer() {
+	if !p.timerSet {
+		p.timerSet = true
+		time.AfterFunc(slowReply, p.checkQueue)
 	}
 }
 
-// wake finds another sender for what still waits, if those that there are are stuck.
-func (p *pipeliner) wake() {
+// checkQueue starts another sender if commands still wait for a slow server.
+func (p *pipeliner) checkQueue() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waking = false
+	p.timerSet = false
 	if len(p.queue) == 0 {
 		return
 	}
-	if p.senders < maxSenders && time.Since(p.sent) >= patience { //nolint:forbidigo // as in enqueue
-		p.senders++
+	if p.addSender() {
 		go p.send()
 	}
-	p.wakeLater()
+	p.setTimer()
 }
 
-// takeOnly takes the caller's own command from the queue if there is no other.
-func (p *pipeliner) takeOnly(own *waiter) bool {
+// removeIfAlone removes command from the queue if the queue holds no other command. It
+// reports whether it did: another sender may have taken the command already.
+func (p *pipeliner) removeIfAlone(command *queuedCommand) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.queue) != 1 || p.queue[0] != own {
+	if len(p.queue) != 1 || p.queue[0] != command {
 		return false
 	}
 	p.queue = p.queue[:0]
 	return true
 }
 
-// handOver has what has come meanwhile sent by somebody else than the caller.
-func (p *pipeliner) handOver() {
+// stopSending ends the caller's time as a sender. If commands came meanwhile, a goroutine
+// takes the caller's place.
+func (p *pipeliner) stopSending() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.queue) > 0 {
@@ -156,59 +163,52 @@ func (p *pipeliner) handOver() {
 
 // send sends pipelines until the queue is empty.
 func (p *pipeliner) send() {
-	var batch []*waiter
 	for {
-		batch = p.next(batch[:0])
-		if len(batch) == 0 {
+		commands := p.take()
+		if len(commands) == 0 {
 			return
 		}
-		p.execute(batch)
-		if p.waiting() < enough {
-			runtime.Gosched() // Whoever is about to add a command does so first.
+		p.execute(commands)
+		if p.queued() < longQueue {
+			runtime.Gosched() // as in do
 		}
 	}
 }
 
-func (p *pipeliner) waiting() int {
+func (p *pipeliner) queued() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.queue)
 }
 
-// next moves commands from the queue to batch. If there are none, the caller ceases to be
-// a sender.
-func (p *pipeliner) next(batch []*waiter) []*waiter {
+// take removes the next pipeline's commands from the queue. If there are none, the calling
+// sender no longer counts.
+func (p *pipeliner) take() []*queuedCommand {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.queue) == 0 {
 		p.senders--
-		return batch
+		return nil
 	}
 	n := min(len(p.queue), maxPipeline)
-	batch = append(batch, p.queue[:n]...)
+	commands := slices.Clone(p.queue[:n])
 	p.queue = slices.Delete(p.queue, 0, n)
-	p.sent = time.Now() //nolint:forbidigo // as in enqueue
-	return batch
+	p.lastSent = time.Now() //nolint:forbidigo // as in addSender
+	return commands
 }
 
-// execute sends a pipeline, but for the commands whose callers have left: of those, none
-// begins.
-func (p *pipeliner) execute(batch []*waiter) {
+// execute sends the commands as one pipeline and tells their callers. It leaves out
+// commands whose callers have left.
+func (p *pipeliner) execute(commands []*queuedCommand) {
+	commands = slices.DeleteFunc(commands, func(c *queuedCommand) bool { return c.ctx.Err() != nil })
 	pipeline := p.client.Pipeline()
-	sent := batch[:0]
-	for _, command := range batch {
-		if command.ctx.Err() == nil {
-			sent = append(sent, command)
-			_ = pipeline.Process(command.ctx, command.cmd) // it is only queued, which cannot fail
-		}
-	}
-	if len(sent) == 0 {
-		return
+	for _, c := range commands {
+		_ = pipeline.Process(c.ctx, c.cmd) // only adds the command, and cannot fail
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	_, _ = pipeline.Exec(ctx) // each command has its own error
-	for _, command := range sent {
-		command.done <- struct{}{}
+	_, _ = pipeline.Exec(ctx) // Each command has its own error. Without commands it sends nothing.
+	for _, c := range commands {
+		close(c.done)
 	}
 }

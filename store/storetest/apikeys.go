@@ -24,7 +24,7 @@ func apiKeys(t *testing.T, b store.Backend) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const exists = "create API key: the same key exists" // and not which
+	const exists = "create API key: the same key exists" // The text does not name the key.
 	if _, err := keys.Create(ctx, "key-a", "eve", "eve@example.com", time.Hour); err == nil || err.Error() != exists {
 		t.Fatalf("second create of a key = %v; want %s", err, exists)
 	}
@@ -44,7 +44,7 @@ func apiKeys(t *testing.T, b store.Backend) {
 	if got, err := keys.List(ctx); err != nil || !cmp.Equal([]store.APIKey{a, bob}, got) {
 		t.Fatalf("list = %+v, %v; want both, oldest first", got, err)
 	}
-	if !strings.HasPrefix(a.ID, "key_") { // and not a dash, which a command line takes for a flag
+	if !strings.HasPrefix(a.ID, "key_") { // A command line would take a dash for a flag.
 		t.Fatalf("id %s; want key_ before the digest", a.ID)
 	}
 	for _, id := range []string{"", "key_", strings.TrimPrefix(a.ID, "key_"), a.ID + "x"} {
@@ -66,8 +66,7 @@ func apiKeys(t *testing.T, b store.Backend) {
 	}
 }
 
-// lastUse: the hour is enough to see which keys nobody needs, and costs one write an
-// hour and key.
+// lastUse: noting the hour costs one write per API key and hour.
 func lastUse(t *testing.T, b store.Backend) {
 	clock := NewClock()
 	hour := clock.Now().UTC().Truncate(time.Hour).Add(time.Hour)
@@ -91,31 +90,31 @@ func lastUse(t *testing.T, b store.Backend) {
 	}
 	clock.Advance(time.Hour)
 	if got, err := store.NewAPIKeys(readOnly{b}, clock.Now).Find(t.Context(), "key"); got.Account != "ada" || err != nil {
-		t.Fatalf("find when the use cannot be noted = %+v, %v; want ada's key", got, err)
+		t.Fatalf("find while updates fail = %+v, %v; want ada's key", got, err)
 	}
-	if _, err := store.NewAPIKeys(revokedMeanwhile{b}, clock.Now).Find(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
-		t.Fatalf("find of a key that is revoked meanwhile = %v; want ErrNotFound", err)
+	if _, err := store.NewAPIKeys(revokedAfterRead{b}, clock.Now).Find(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("find of a key that was revoked after the read = %v; want ErrNotFound", err)
 	}
 	if left := mustList(t, b); len(left) != 0 {
 		t.Fatal("noting the use brought a revoked key back")
 	}
 }
 
-// readOnly lets nothing be noted.
+// readOnly fails every Update.
 type readOnly struct{ store.Backend }
 
 func (readOnly) Update(context.Context, string, []byte) error { return store.ErrUnavailable }
 
-// revokedMeanwhile deletes what was just read.
-type revokedMeanwhile struct{ store.Backend }
+// revokedAfterRead deletes each entry that Get has read.
+type revokedAfterRead struct{ store.Backend }
 
-func (r revokedMeanwhile) Get(ctx context.Context, key string) ([]byte, error) {
+func (r revokedAfterRead) Get(ctx context.Context, key string) ([]byte, error) {
 	value, err := r.Backend.Get(ctx, key)
 	return value, errors.Join(err, r.Delete(ctx, key))
 }
 
-// damagedAPIKey: whether the key is valid is unknown, so it is neither accepted nor
-// called unknown; and those beside it stay in view.
+// damagedAPIKey: the service cannot tell whether a damaged record's key is valid, so Find
+// returns ErrUnavailable, not ErrNotFound. List still returns the other records.
 func damagedAPIKey(t *testing.T, b store.Backend) {
 	ctx := t.Context()
 	keys := store.NewAPIKeys(b, time.Now)
@@ -135,12 +134,12 @@ func damagedAPIKey(t *testing.T, b store.Backend) {
 	}
 	for _, record := range []string{
 		"", "garbage", `{}`, `{"id":"` + bob.ID + `","account":"bob"}`, `{"id":"` + bob.ID + `",` + expires + `}`,
-		`{"account":"bob",` + expires + `}`, string(whole), // another key's
+		`{"account":"bob",` + expires + `}`, string(whole), // the record of another key
 	} {
 		if err := b.Update(ctx, name, []byte(record)); err != nil {
 			t.Fatal(err)
 		}
-		// The errors are compared as a whole: they have nothing of the record.
+		// The whole text is compared: it must not show the record.
 		want := "find API key: damaged record: store unavailable"
 		if _, err := keys.Find(ctx, "key-b"); !errors.Is(err, store.ErrUnavailable) || err.Error() != want {
 			t.Errorf("find with the record %q = %v; want %s", record, err, want)
@@ -160,7 +159,7 @@ func expiredAPIKey(t *testing.T, b store.Backend) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock.Advance(created.Expires.Sub(clock.Now())) // the backend, on real time, still has it
+	clock.Advance(created.Expires.Sub(clock.Now())) // The backend, on real time, still has the entry.
 	if _, err := keys.Find(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("find at the expiry = %v; want ErrNotFound", err)
 	}

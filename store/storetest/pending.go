@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,47 +13,40 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// WantOneSecret calls 100 times at once for one account, each time with another secret,
-// and checks that all get the same one with the same deadline: exactly one as the
-// outcome first, everybody else as Reused. It returns what all got.
-func WantOneSecret(t *testing.T, replicas []*store.Pending, first store.Outcome) store.PendingKey {
+// WantOneSecret makes 100 concurrent calls for one account, each with another secret. All
+// must return the same pending secret with the same deadline, one of them with the outcome
+// first and the others with Reused. WantOneSecret returns that pending secret.
+func WantOneSecret(t *testing.T, instances []*store.Pending, first store.Outcome) store.PendingKey {
 	t.Helper()
-	answers := make([]store.PendingKey, 100)
-	failures := make([]error, len(answers))
-	start := make(chan struct{})
-	var callers sync.WaitGroup
-	for i := range answers {
-		callers.Go(func() {
-			<-start
-			answers[i], failures[i] = replicas[i%len(replicas)].GetOrCreate(t.Context(), "ada", NewSecret())
-		})
-	}
-	close(start)
-	callers.Wait()
+	keys := make([]store.PendingKey, 100)
+	failures := make([]error, len(keys))
+	atOnce(len(keys), func(i int) {
+		keys[i], failures[i] = instances[i%len(instances)].GetOrCreate(t.Context(), "ada", NewSecret())
+	})
 	if err := errors.Join(failures...); err != nil {
 		t.Fatal(err)
 	}
 	outcomes := map[store.Outcome]int{}
-	for _, answer := range answers {
-		outcomes[answer.Outcome]++
-		if answer.Secret != answers[0].Secret || !answer.Deadline.Equal(answers[0].Deadline) {
-			t.Fatal("two callers got different keys")
+	for _, key := range keys {
+		outcomes[key.Outcome]++
+		if key.Secret != keys[0].Secret || !key.Deadline.Equal(keys[0].Deadline) {
+			t.Fatal("two callers got different secrets")
 		}
 	}
-	want := map[store.Outcome]int{first: 1, store.Reused: len(answers) - 1}
+	want := map[store.Outcome]int{first: 1, store.Reused: len(keys) - 1}
 	if diff := cmp.Diff(want, outcomes); diff != "" {
 		t.Fatalf("outcomes (-want +got):\n%s", diff)
 	}
-	return answers[0]
+	return keys[0]
 }
 
 func oneSecret(t *testing.T, b store.Backend) {
 	keyring := NewKeyring(t, NewSealKey("k1"))
-	replicas := []*store.Pending{
+	instances := []*store.Pending{
 		store.NewPending(b, keyring, time.Minute, time.Now),
 		store.NewPending(b, keyring, time.Minute, time.Now),
 	}
-	WantOneSecret(t, replicas, store.Created)
+	WantOneSecret(t, instances, store.Created)
 }
 
 func absoluteDeadline(t *testing.T, b store.Backend) {
@@ -71,7 +63,7 @@ func absoluteDeadline(t *testing.T, b store.Backend) {
 	if again := mustGetOrCreate(t, pending, "ada", NewSecret()); again != want {
 		t.Fatalf("second call just before the deadline = %+v; want %+v", again, want)
 	}
-	// A changed setting does not move the deadline of what is pending.
+	// A longer MFA_PENDING_TTL does not move the deadline of a pending secret.
 	longer := store.NewPending(b, keyring, time.Hour, clock.Now)
 	if again := mustGetOrCreate(t, longer, "ada", NewSecret()); again != want {
 		t.Fatalf("call with a longer ttl = %+v; want %+v", again, want)
@@ -87,7 +79,7 @@ func isolation(t *testing.T, b store.Backend) {
 	if bob.Secret != bobSecret || bob.Outcome != store.Created {
 		t.Fatal("bob did not get a secret of his own")
 	}
-	// Even somebody who may write to the backend cannot move a secret over.
+	// A sealed value that is copied to another account's key does not open there.
 	entries := mustList(t, b)
 	sealedForAda := entries[adaKey]
 	delete(entries, adaKey)
@@ -106,7 +98,7 @@ func expiredSecret(t *testing.T, b store.Backend) {
 	clock := NewClock()
 	pending := store.NewPending(b, NewKeyring(t, NewSealKey("k1")), time.Minute, clock.Now)
 	first := mustGetOrCreate(t, pending, "ada", NewSecret())
-	clock.Advance(first.Deadline.Sub(clock.Now())) // the backend, on real time, still has it
+	clock.Advance(first.Deadline.Sub(clock.Now())) // The backend, on real time, still has the entry.
 	fresh := NewSecret()
 	second := mustGetOrCreate(t, pending, "ada", fresh)
 	if second.Secret != fresh || second.Outcome != store.ReplacedExpired || !second.Deadline.After(first.Deadline) {
@@ -118,13 +110,13 @@ func expiredSecret(t *testing.T, b store.Backend) {
 func unreadableSecret(t *testing.T, b store.Backend) {
 	retired := store.NewPending(b, NewKeyring(t, NewSealKey("k1")), time.Minute, time.Now)
 	lost := mustGetOrCreate(t, retired, "ada", NewSecret())
-	// Two replicas; one key with the id of the retired key, as after a mistake.
+	// Another sealing key has the id of the retired one, as after a mistake.
 	keyring := NewKeyring(t, NewSealKey("k2")+","+NewSealKey("k1"))
-	replicas := []*store.Pending{
+	instances := []*store.Pending{
 		store.NewPending(b, keyring, time.Minute, time.Now),
 		store.NewPending(b, keyring, time.Minute, time.Now),
 	}
-	if WantOneSecret(t, replicas, store.ReplacedUnreadable).Secret == lost.Secret {
+	if WantOneSecret(t, instances, store.ReplacedUnreadable).Secret == lost.Secret {
 		t.Fatal("the unreadable secret was returned")
 	}
 }
@@ -135,7 +127,7 @@ func damagedSecret(t *testing.T, b store.Backend) {
 	key := onlyKey(t, b)
 	sound := mustList(t, b)[key]
 	damaged := [][]byte{{}, []byte("x"), sound[:len(sound)-1], append(bytes.Clone(sound), 0), {1, 255, 0}}
-	for i := range sound { // every part: version, key id, nonce, ciphertext, tag
+	for i := range sound { // in every part: version, key id, nonce, ciphertext, tag
 		flipped := bytes.Clone(sound)
 		flipped[i] ^= 1
 		damaged = append(damaged, flipped)

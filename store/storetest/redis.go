@@ -15,46 +15,60 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisServer is a redis-server process on loopback, started for one test and
-// ended with it. Nothing is written to disk.
+// RedisServer is a redis-server process on loopback. It keeps nothing on disk.
 type RedisServer struct {
 	Addr   string        // host:port
 	URL    string        // redis://host:port
-	Client *redis.Client // the test's own view of it
+	Client *redis.Client // a connection of the test's own
 
 	process *exec.Cmd
-	bus     string // a cluster's nodes talk to each other on this port
+	bus     string // port of a cluster node for other nodes
 }
 
-// StartRedis starts a redis-server on a free port, with args after the usual ones, and
-// waits until it accepts connections. Without a redis-server on PATH the test fails.
+// StartRedis starts a redis-server on a free port and waits until it accepts connections.
+// args follow the usual arguments. The process ends with the test. Tests that neither stop
+// nor configure the server use SharedRedis instead.
+//
+// Without redis-server on PATH the test fails.
 func StartRedis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
-	var port int
+	server := launch(t, t.TempDir(), args...)
+	t.Cleanup(server.close)
+	return server
+}
+
+// launch starts a redis-server that works in dir.
+func launch(t testing.TB, dir string, args ...string) *RedisServer {
+	t.Helper()
+	var addr string
 	process := start(t, "Ready to accept connections", func() []string {
-		port = FreePort(t)
+		port := strconv.Itoa(FreePort(t))
+		addr = net.JoinHostPort("127.0.0.1", port)
 		return append([]string{
-			"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", t.TempDir(),
+			"--bind", "127.0.0.1", "--port", port, "--dir", dir,
 			"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction",
 			"--rdbcompression", "no", // so that Dump shows values as they are
 		}, args...)
 	})
-	return newRedisServer(t, process, port)
+	return &RedisServer{
+		Addr:    addr,
+		URL:     "redis://" + addr,
+		Client:  redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1}),
+		process: process,
+	}
 }
 
-// start starts redis-server and waits until it has said ready. Another process may take
-// a port between our looking for a free one and redis-server's binding it, hence the
-// attempts, each with arguments of its own.
+// start starts redis-server and waits until its log has the text ready. It makes five
+// attempts, each with new arguments, because another process may take a free port first.
 func start(t testing.TB, ready string, arguments func() []string) *exec.Cmd {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
-		t.Fatal("redis-server is not on PATH: run the tests with `make test`, or `apt-get install redis-server`")
+		t.Fatal("redis-server is not on PATH: run `.ci/with-tools go test ./...`, or install it: `apt-get install redis-server`")
 	}
 	for range 5 {
 		process := exec.Command(path, arguments()...)
@@ -69,6 +83,7 @@ func start(t testing.TB, ready string, arguments func() []string) *exec.Cmd {
 }
 
 func startAndWait(process *exec.Cmd, ready string) error {
+	process.SysProcAttr = endWithTestBinary()
 	stdout, err := process.StdoutPipe()
 	if err != nil {
 		return err
@@ -76,51 +91,46 @@ func startAndWait(process *exec.Cmd, ready string) error {
 	if err := process.Start(); err != nil {
 		return err
 	}
-	var said strings.Builder
+	var log strings.Builder
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		fmt.Fprintln(&said, lines.Text())
+		fmt.Fprintln(&log, lines.Text())
 		if strings.Contains(lines.Text(), ready) {
-			// A full pipe would stop it. The copying ends when it does.
+			// redis-server would block on a full pipe.
 			go func() { _, _ = io.Copy(io.Discard, stdout) }()
 			return nil
 		}
 	}
-	return errors.Join(fmt.Errorf("redis-server ended: %s", said.String()), process.Wait())
+	return errors.Join(fmt.Errorf("redis-server ended: %s", log.String()), process.Wait())
 }
 
-func newRedisServer(t testing.TB, process *exec.Cmd, port int) *RedisServer {
+func (s *RedisServer) close() {
+	s.Client.Close()
+	s.Kill()
+}
+
+// Stop suspends the process: its connections stay open, and it sends nothing.
+func (s *RedisServer) Stop(t testing.TB) { t.Helper(); s.signal(t, syscall.SIGSTOP) }
+
+// Continue resumes a suspended process.
+func (s *RedisServer) Continue(t testing.TB) { t.Helper(); s.signal(t, syscall.SIGCONT) }
+
+func (s *RedisServer) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	server := &RedisServer{
-		Addr:    addr,
-		URL:     "redis://" + addr,
-		Client:  redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1}),
-		process: process,
+	if err := s.process.Process.Signal(sig); err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		server.Client.Close()
-		server.Kill()
-	})
-	return server
 }
 
-// Stop suspends the process: connections stay open and nothing answers.
-func (s *RedisServer) Stop(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
-
-// Continue resumes a stopped process.
-func (s *RedisServer) Continue(t testing.TB) { s.signal(t, syscall.SIGCONT) }
-
-// Kill ends the process at once and waits until it is gone. A second call does
-// nothing.
+// Kill ends the process at once and waits for its end. A second call does nothing.
 func (s *RedisServer) Kill() {
 	if s.process.ProcessState == nil {
-		_ = s.process.Process.Kill() // it may have ended by itself
+		_ = s.process.Process.Kill() // it may have ended already
 		_ = s.process.Wait()
 	}
 }
 
-// Restart ends the process at once and starts another, empty one at the same address. A
-// snapshot that the first one made, as DEBUG RELOAD does, would bring old keys back.
+// Restart kills the process and starts an empty one at the same address. It removes the
+// snapshot that DEBUG RELOAD leaves: redis-server would load it.
 func (s *RedisServer) Restart(t testing.TB) {
 	t.Helper()
 	s.Kill()
@@ -131,15 +141,8 @@ func (s *RedisServer) Restart(t testing.TB) {
 	s.process = start(t, "Ready to accept connections", func() []string { return s.process.Args[1:] })
 }
 
-func (s *RedisServer) signal(t testing.TB, sig syscall.Signal) {
-	t.Helper()
-	if err := s.process.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Calls returns how often each command was executed since the last CONFIG
-// RESETSTAT, leaving out INFO and CONFIG, with which the test itself looks.
+// Calls returns the number of executions of each command since the last CONFIG RESETSTAT.
+// It leaves out INFO and CONFIG, which the test itself sends.
 func (s *RedisServer) Calls(t testing.TB) map[string]int {
 	t.Helper()
 	info, err := s.Client.Info(context.Background(), "commandstats").Result()
@@ -161,7 +164,7 @@ func (s *RedisServer) Calls(t testing.TB) map[string]int {
 	return calls
 }
 
-// Dump returns, for every key, its name and its DUMP: all that Redis holds.
+// Dump returns the name and the DUMP of every Redis entry: all that the server holds.
 func (s *RedisServer) Dump(t testing.TB) map[string]string {
 	t.Helper()
 	ctx := context.Background()
@@ -180,23 +183,11 @@ func (s *RedisServer) Dump(t testing.TB) map[string]string {
 	return dump
 }
 
-// FreePort returns a port on loopback that was free a moment ago.
+// FreePort returns a TCP port on loopback that was free a moment ago.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer listener.Close()
 	return listener.Addr().(*net.TCPAddr).Port
-}
-
-// Eventually waits until condition holds, for what only real time brings about.
-func Eventually(t testing.TB, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the condition did not come to hold within 20 s")
-		}
-	}
 }

@@ -1,0 +1,109 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"quiva.ai/mfa/store"
+	"quiva.ai/mfa/store/storetest"
+)
+
+// The last sub-test ends the cluster's servers.
+func TestRedisCluster(t *testing.T) { //nolint:tparallel // The sub-tests share one cluster.
+	t.Parallel()
+	cluster := storetest.StartCluster(t)
+	for _, p := range cluster.Primaries {
+		setUser(t, p, deployedRules(t)+" "+clusterRules)
+	}
+	emptied := func(t *testing.T) *store.Redis {
+		t.Helper()
+		for _, p := range cluster.Primaries {
+			do(t, p, "FLUSHALL")
+		}
+		return newRedis(t, strings.Replace(cluster.URL, "://", "://mfa:pw@", 1))
+	}
+	t.Run("keeps the contract", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) store.Backend { t.Helper(); return emptied(t) })
+	})
+	t.Run("accepts the user of users.acl", func(t *testing.T) {
+		if err := serveAndAdminister(t, emptied(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("turns a panic into an error", func(t *testing.T) { wantPanicError(t, newRedis(t, cluster.URL)) })
+	t.Run("is inspected", func(t *testing.T) { inspectCluster(t, cluster) })
+	t.Run("is ready while one primary accepts writes", func(t *testing.T) { readyCluster(t, cluster) })
+}
+
+func inspectCluster(t *testing.T, cluster *storetest.Cluster) {
+	first, second := cluster.Primaries[0], cluster.Primaries[1]
+	wantFindings(t, second.URL, store.Finding{Text: "Redis is a node of a cluster: use redis+cluster://", Fatal: true})
+	setUser(t, first, deployedRules(t))
+	wantFindings(t, "redis+cluster://mfa:pw@"+first.Addr, store.Finding{Text: "the Redis user may not use CLUSTER SLOTS", Fatal: true})
+	wantFindings(t, "redis+cluster://mfa:wrong@"+first.Addr,
+		store.Finding{Text: "Redis does not accept the user and password of MFA_REDIS_URL", Fatal: true})
+	do(t, second, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	wantFindings(t, cluster.URL, store.Finding{
+		Text: second.Addr + ": maxmemory-policy is allkeys-lru, by which Redis may drop entries before their deadline: set noeviction",
+	})
+}
+
+// Ready has 500 ms, the time of /readyz, also while a primary hangs.
+func readyCluster(t *testing.T, cluster *storetest.Cluster) {
+	backend := newRedis(t, cluster.URL)
+	wantReady := func(want bool, state string) {
+		t.Helper()
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			if err := backend.Ready(ctx); (err == nil) != want || err != nil && !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("%s: %v; want ready %t", state, err, want)
+			}
+		}
+	}
+	setMaxMemory := func(limit string, nodes ...*storetest.RedisServer) {
+		for _, p := range nodes {
+			do(t, p, "CONFIG", "SET", "maxmemory", limit)
+		}
+	}
+	for _, p := range cluster.Primaries {
+		do(t, p, "CONFIG", "SET", "cluster-require-full-coverage", "no", "maxmemory-policy", "noeviction")
+	}
+	wantReady(true, "all accept writes")
+	setMaxMemory("1", cluster.Primaries...)
+	wantReady(false, "all without memory")
+	setMaxMemory("0", cluster.Primaries[2])
+	wantReady(true, "two of three without memory")
+	setMaxMemory("0", cluster.Primaries...)
+	cluster.Primaries[1].Stop(t)
+	wantReady(true, "one of three hangs")
+	cluster.Primaries[1].Continue(t)
+	cluster.Primaries[1].Kill()
+	cluster.Primaries[2].Kill()
+	wantReady(true, "two of three killed")
+	cluster.Primaries[0].Kill()
+	wantReady(false, "all killed")
+}
+
+// A cluster's client has a loop of its own that sends a command again.
+func TestRedisCluster_SendsWriteOnce(t *testing.T) {
+	t.Parallel()
+	node := storetest.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(storetest.FreePort(t)))
+	proxy := storetest.StartProxy(t, node.Addr)
+	host, port, err := net.SplitHostPort(proxy.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Clients connect to the address that a node announces.
+	do(t, node, "CONFIG", "SET", "cluster-announce-ip", host, "cluster-announce-port", port)
+	do(t, node, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	storetest.Eventually(t, func() bool {
+		return strings.Contains(node.Client.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
+	})
+	wantWritesOnce(t, node, proxy, "redis+cluster://"+proxy.Addr)
+}
