@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// An API key is "mfa_" and 40 lower-case base32 characters: 21 random bytes (168
-// bits) and their CRC-32. The prefix lets secret scanners find a leaked key; the
-// checksum tells a typo or junk from a key without asking the store. There is no
-// other spelling of the same key: no padding, no upper case, and 25 bytes fill
-// 40 characters to the last bit.
+// An API key is "mfa_" and 40 lower-case base32 characters: 21 random bytes (168 bits) and
+// their CRC-32. The prefix lets secret scanners find a leaked key. The checksum refuses typos
+// and junk without a call to the store. A key has one spelling: no padding, no upper case, and
+// 25 bytes fill 40 characters to the last bit.
 const (
 	apiKeyPrefix = "mfa_"
 	apiKeyRandom = 21

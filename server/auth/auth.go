@@ -1,22 +1,30 @@
-// Package auth answers one question: on behalf of which account does this
-// request come?
+// Package auth turns the credentials of a request into its Principal: the account that the
+// request acts for.
 //
-// Two kinds of credential exist, a bearer JWT (a signed-in person) and an API key
-// (a program that acts for one account). The rules, in the order in which they
-// are applied:
+// There are two kinds of credential. A bearer token is a JWT of a signed-in person, signed by
+// the token issuer. An API key is a random string of a program that acts for one account.
+// The rules, in the order in which they are applied:
 //
-//   - Only the Authorization and X-Api-Key header fields carry credentials, each
-//     at most once. Whatever else a client says about itself is ignored.
-//   - Every credential that is presented must be valid. One that is not is never
-//     made good by another that is.
-//   - All of them must name the same account. We never choose between two.
-//   - Each verification key is for one algorithm, whatever a token says.
-//   - Anything else is a Refusal. What the client sees of it does not tell one
-//     cause from another; the Cause is for the log.
+//  1. A token comes in the header field Authorization, an API key in X-Api-Key, each field at
+//     most once. Authorization has no other scheme than Bearer. All other header fields, such
+//     as X-User-Id, are ignored.
+//  2. An API key must be well formed.
+//  3. A token must be well formed and at most 8 KiB long. Its header must have no crit. Its
+//     typ, if present, must be JWT or at+jwt.
+//  4. The token's alg and kid select exactly one verification key. Each verification key has
+//     one algorithm: HS256 for the configured secret, the key's own for a key of the JWK set.
+//  5. The signature must be good.
+//  6. Every claim that we read must have its type. iss, aud, exp and sub are required; exp, nbf
+//     and iat are compared with the clock, with some leeway.
+//  7. The KeyFinder must find the API key.
+//  8. A token and an API key in one request must be of the same account.
 //
-// A token is judged without any call to the store, so strangers with junk cost
-// none. An API key is looked up only if it is well formed and no token in
-// the same request was refused.
+// Every credential of a request must be valid: a good one does not make up for a bad one. A
+// request that breaks a rule, or has no credential, gets a Refusal. Its Cause is for the log.
+// The response does not depend on it, so an attacker learns nothing from the response.
+//
+// A token needs no call to the store. An API key is looked up last, so malformed credentials
+// and forged tokens do not reach the store.
 package auth
 
 import (
@@ -31,22 +39,21 @@ import (
 // MaxAccount is the longest account id, in bytes.
 const MaxAccount = 255
 
-// Principal is who a request is made for.
+// Principal is the account that a request is made for.
 type Principal struct {
 	Account string // opaque and unique: the token's sub, or the account of the API key
-	Label   string // for a person to recognise the account by: an e-mail address, else the account
+	Label   string // the account's name for a person: an e-mail address, else the account
 
-	// What an audit tells of the credential. KeyID is the id of the API key, if one was
-	// presented, else the kid of the key in the JWK set that verified the token; empty
-	// if that has none.
+	// Scheme and KeyID are for audit events. KeyID is the id of the API key if the request has
+	// one. Otherwise it is the kid of the JWK that verified the token, or empty.
 	Scheme Scheme
 	KeyID  string
 }
 
-// Scheme is a kind of credential.
+// Scheme tells which kinds of credential a request had.
 type Scheme string
 
-// The schemes. Their values are those of the audit's schema.
+// The schemes. Audit events have these values.
 const (
 	Bearer Scheme = "bearer"
 	APIKey Scheme = "api_key"
@@ -56,30 +63,30 @@ const (
 // ErrUnknownKey says that an API key does not exist, has expired or was revoked.
 var ErrUnknownKey = errors.New("unknown API key")
 
-// KeyFinder looks API keys up.
+// KeyFinder looks up API keys. It is safe for concurrent use.
 //
-// FindAPIKey returns the principal without its Scheme. It MUST return ErrUnknownKey for
-// a key that is not valid now, and any other error only if it cannot tell. It MUST NOT
-// remember an earlier answer: a revoked key is refused from the next call on.
+// FindAPIKey returns the principal of a key that is valid now, without its Scheme. It MUST
+// return ErrUnknownKey for every other key. Any other error means that the look-up failed. It
+// MUST NOT cache: a revoked key is refused from the next call on.
 type KeyFinder interface {
 	FindAPIKey(ctx context.Context, key string) (Principal, error)
 }
 
-// Config says whom to trust.
+// Config has the verification keys, the expected claims and the clock of an Authenticator.
 type Config struct {
 	// Keys looks up API keys, each within KeyTime, which is above 0. Required.
 	Keys    KeyFinder
 	KeyTime time.Duration
 
-	// HMACSecret verifies HS256 tokens: at least 32 bytes (RFC 7518 section
-	// 3.2). Empty: they are refused.
+	// HMACSecret verifies HS256 tokens: at least 32 bytes (RFC 7518, section 3.2). Empty: HS256
+	// tokens are refused.
 	HMACSecret []byte
 
-	// KeySet verifies tokens of all other algorithms. Nil: they are refused.
+	// KeySet verifies tokens of all other algorithms. Nil: those tokens are refused.
 	KeySet *KeySet
 
-	// Issuer and Audience are what a token's iss must be and its aud must
-	// contain. Required with HMACSecret or KeySet.
+	// A token's iss must be Issuer, and its aud must contain Audience. Required with HMACSecret
+	// or KeySet.
 	Issuer, Audience string
 
 	// Leeway is the clock skew granted to exp, nbf and iat. 0 or more.
@@ -96,11 +103,11 @@ type Authenticator struct {
 	keyTime time.Duration
 }
 
-// MinHMACSecret is the shortest accepted HS256 key in bytes: the size of the
-// hash (RFC 7518 section 3.2).
+// MinHMACSecret is the shortest HS256 key in bytes: the size of the hash (RFC 7518, section
+// 3.2).
 const MinHMACSecret = 32
 
-// New returns an Authenticator, or an error that says what c lacks.
+// New returns an Authenticator, or an error that names a missing or weak setting of c.
 func New(c Config) (*Authenticator, error) {
 	if c.Keys == nil || c.KeyTime <= 0 || c.Now == nil {
 		return nil, errors.New("auth: Keys, KeyTime and Now are required")
@@ -114,9 +121,10 @@ func New(c Config) (*Authenticator, error) {
 	return &Authenticator{tokens: newTokenVerifier(c), keys: c.Keys, keyTime: c.KeyTime}, nil
 }
 
-// Authenticate returns the one principal that every credential in header names.
-// The error is a *Refusal, or says why that cannot be told: ErrKeysUnavailable, or
-// what the KeyFinder returned; or not yet: *AwaitedKey.
+// Authenticate returns the principal that every credential in header names. The error is a
+// *Refusal if a credential is missing or invalid. Otherwise validity is unknown: the error is
+// ErrKeysUnavailable, the KeyFinder's error, or an *AwaitedKey, after which the caller tries
+// once more.
 func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
 	token, hasToken, err := bearerToken(header)
 	if err != nil {
@@ -137,8 +145,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (P
 	return Principal{}, &Refusal{Cause: NoCredentials}
 }
 
-// both demands that the token and the key are valid and agree. The label is the
-// token's: it is the person's own.
+// both demands that token and API key are valid and of the same account. The label is the
+// token's: the person's own address.
 func (a *Authenticator) both(ctx context.Context, token, key string) (Principal, error) {
 	byToken, err := a.tokens.verify(ctx, token)
 	if err != nil {
@@ -162,13 +170,15 @@ func (a *Authenticator) find(ctx context.Context, key string, withToken bool) (P
 	if errors.Is(err, ErrUnknownKey) {
 		return Principal{}, &Refusal{Cause: KeyUnknown, withToken: withToken}
 	}
+	if err != nil {
+		return Principal{}, err
+	}
 	principal.Scheme = APIKey
-	return principal, err
+	return principal, nil
 }
 
-// bearerToken returns the token of the Authorization field (RFC 6750 section
-// 2.1). The scheme's name is case-insensitive and followed by one or more spaces
-// (RFC 9110 section 11.1).
+// bearerToken returns the token of the Authorization field (RFC 6750, section 2.1). The
+// scheme's name is case-insensitive, and one or more spaces follow it (RFC 9110, section 11.1).
 func bearerToken(header http.Header) (token string, present bool, err error) {
 	lines := header.Values("Authorization")
 	if len(lines) == 0 {
@@ -205,30 +215,13 @@ func apiKey(header http.Header, withToken bool) (key string, present bool, err e
 
 type contextKey struct{}
 
-// principalContext is one that a principal is in.
-type principalContext struct {
-	context.Context //nolint:containedctx // This is a context.
-	principal       Principal
-}
-
-// Value implements context.Context.
-func (c *principalContext) Value(key any) any {
-	if key == (contextKey{}) {
-		return &c.principal
-	}
-	return c.Context.Value(key)
-}
-
 // NewContext returns ctx with p in it.
 func NewContext(ctx context.Context, p Principal) context.Context {
-	return &principalContext{ctx, p}
+	return context.WithValue(ctx, contextKey{}, p)
 }
 
 // FromContext returns the principal that NewContext put into ctx.
 func FromContext(ctx context.Context) (Principal, bool) {
-	p, ok := ctx.Value(contextKey{}).(*Principal)
-	if !ok {
-		return Principal{}, false
-	}
-	return *p, true
+	p, ok := ctx.Value(contextKey{}).(Principal)
+	return p, ok
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// verificationKey is a public key, or the HS256 secret, and the one algorithm that it is used with
-// (RFC 8725 section 3.1).
+// verificationKey is a public key, or the HS256 secret, with its one algorithm (RFC 8725,
+// section 3.1).
 type verificationKey struct {
 	id       string // kid; may be empty
 	method   jwt.SigningMethod
 	material any
 }
 
-// The RSA keys that we verify with: 2048 bits are demanded by RFC 7518 section 3.3. The
-// upper limit and the exponent that all issuers use keep a verification cheap.
+// The RSA keys that we verify with. RFC 7518, section 3.3, demands 2048 bits. The upper limit
+// and the exponent, which all issuers use, keep a verification cheap.
 const (
 	minRSABits  = 2048
 	maxRSABits  = 4096
@@ -33,10 +33,9 @@ const (
 
 var errNoKeySet = errors.New(`not a JWK set: want one JSON object with "keys"`)
 
-// parseKeySet returns the keys of a JWK set (RFC 7517 section 5) that we verify
-// with. Others are passed over, as section 5 asks: symmetric keys above all, which
-// must never verify a token that claims an asymmetric algorithm; keys for
-// encryption; unknown types; keys that are not sound.
+// parseKeySet returns the usable keys of a JWK set. It ignores all others, as RFC 7517,
+// section 5, asks: keys for encryption, of unknown types, malformed keys, and symmetric keys,
+// which must never verify a token that claims an asymmetric algorithm.
 func parseKeySet(text []byte) ([]verificationKey, error) {
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`
@@ -65,7 +64,7 @@ func newVerificationKey(parameters jwkset.JWKMarshal) (verificationKey, bool) {
 		parameters.KEYOPS != nil && !slices.Contains(parameters.KEYOPS, jwkset.KeyOpsVerify) {
 		return verificationKey{}, false
 	}
-	// Certificates are not what we trust a key by, and are not looked at.
+	// We trust a key because it is in the set. Its certificates are not read.
 	parameters.X5C, parameters.X5U, parameters.X5T, parameters.X5TS256 = nil, "", "", ""
 	jwk, err := jwkset.NewJWKFromMarshal(parameters, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil {
@@ -75,9 +74,9 @@ func newVerificationKey(parameters jwkset.JWKMarshal) (verificationKey, bool) {
 	return verificationKey{id: parameters.KID, method: method, material: jwk.Key()}, method != nil
 }
 
-// methodFor returns the algorithm for a key: the one that its set says, if that
-// suits the key, else the one that its type implies. An RSA key without alg is for
-// RS256: issuers who mean PS256 say so.
+// methodFor returns the algorithm of a key: its alg if that suits its type, and without alg
+// the algorithm that the type implies. An RSA key without alg is for RS256. It returns nil if
+// there is none.
 func methodFor(public any, alg string) jwt.SigningMethod {
 	var suitable []jwt.SigningMethod
 	switch key := public.(type) {
@@ -103,7 +102,7 @@ func methodFor(public any, alg string) jwt.SigningMethod {
 	return nil
 }
 
-// asymmetric tells whether alg is one that a key of a set may be for.
-func asymmetric(alg string) bool {
+// isAsymmetric tells whether alg is an algorithm for keys of a set.
+func isAsymmetric(alg string) bool {
 	return slices.Contains([]string{"RS256", "PS256", "ES256", "ES384", "EdDSA"}, alg)
 }

@@ -1,17 +1,17 @@
 package auth
 
 import (
+	"bytes"
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,127 +19,237 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Unknown kids may cause one refresh in 30 s, whoever sends them.
-func TestUnknownKeysAskForOneRefreshIn30Seconds(t *testing.T) {
-	now := testNow
-	set := NewKeySet(KeySetLocation{path: "/no/such/file"}, time.Hour, func() time.Time { return now }, nil)
-	set.keys.Store(&[]verificationKey{})
-	first := set.ask()
-	if first == nil || set.ask() != first {
-		t.Fatal("two that ask at the same time do not wait for the same refresh")
-	}
-	end := func() { // as refresh does, without reading the file
-		close(set.begin())
-		set.asked = nil
-	}
-	end()
-	now = now.Add(30*time.Second - time.Nanosecond)
-	if set.ask() != nil {
-		t.Fatal("a second refresh before 30 s have passed")
-	}
-	now = now.Add(time.Nanosecond)
-	if set.ask() == nil {
-		t.Fatal("no second refresh after 30 s")
-	}
-	end()
+// testIssuerServer serves a JWK set by its current handler.
+type testIssuerServer struct {
+	*httptest.Server
+	handler http.HandlerFunc // not changed while a request is under way
+	log     bytes.Buffer     // of the set
 }
 
-// Each refresh ends the wait of those who asked before it began, and of nobody twice.
-func TestARefreshEndsTheWaitForIt(t *testing.T) {
-	set := NewKeySet(KeySetLocation{path: "/no/such/file"}, time.Hour, time.Now, slog.New(slog.DiscardHandler))
-	asked := set.ask()
-	for range 2 {
-		set.refresh(t.Context())
-		select {
-		case <-asked:
-		default:
-			t.Error("the wait has not ended with the refresh")
+// newIssuerServer returns a server, and a KeySet that reads from it and has no set yet.
+func newIssuerServer(t *testing.T, handler http.HandlerFunc) (*testIssuerServer, *KeySet) {
+	t.Helper()
+	s := &testIssuerServer{handler: handler}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler(w, r) }))
+	t.Cleanup(s.Close)
+	location := KeySetLocation{url: s.URL + "/?token=hunter2"}
+	return s, NewKeySet(location, time.Hour, func() time.Time { return testNow }, newLog(&s.log))
+}
+
+// newLog returns a logger without times.
+func newLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+}
+
+func respond(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}
+}
+
+// testSet returns a JWK set with one ES256 key, whose kid is "k".
+func testSet(t *testing.T) string {
+	t.Helper()
+	_, public := newKey(t, jwt.SigningMethodES256)
+	return `{"keys":[` + jwk(t, public, "k", "ES256", nil) + `]}`
+}
+
+// wantSet fails the test unless the set is loaded, and has the key of testSet, or not.
+func wantSet(t *testing.T, set *KeySet, want bool) {
+	t.Helper()
+	err := set.Check(t.Context())
+	if want && err != nil || !want && !errors.Is(err, ErrKeysUnavailable) {
+		t.Errorf("Check = %v; want a loaded set: %t", err, want)
+	}
+	if err != nil {
+		return
+	}
+	if key, ok := set.lookUp("k", "ES256"); !ok || key.id != "k" || set.Loaded().IsZero() {
+		t.Errorf("key %+v, %t, set loaded at %v; want the key k", key, ok, set.Loaded())
+	}
+}
+
+// badResponses are responses that are no JWK set, each with the error that is logged.
+func badResponses(t *testing.T, good string) map[string]struct {
+	handler http.HandlerFunc
+	err     string
+} {
+	elsewhere := httptest.NewServer(respond(http.StatusOK, good))
+	t.Cleanup(elsewhere.Close)
+	const noSet = `not a JWK set: want one JSON object with \"keys\"`
+	return map[string]struct {
+		handler http.HandlerFunc
+		err     string
+	}{
+		"status 500":      {respond(http.StatusInternalServerError, good), "read JWK set: status 500; want 200"},
+		"status 203":      {respond(http.StatusNonAuthoritativeInfo, good), "read JWK set: status 203; want 200"},
+		"redirect":        {http.RedirectHandler(elsewhere.URL, http.StatusFound).ServeHTTP, "read JWK set: status 302; want 200"},
+		"HTML":            {respond(http.StatusOK, "<html>"), noSet},
+		"more than 1 MiB": {respond(http.StatusOK, good+strings.Repeat(" ", maxKeySet)), "read JWK set: more than 1048576 bytes"},
+		"connection lost": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "read JWK set: EOF"},
+		"body cut off": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "9999")
+			fmt.Fprint(w, good)
+		}, "read JWK set: unexpected EOF"},
+	}
+}
+
+func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
+	good := testSet(t)
+	issuer, set := newIssuerServer(t, nil)
+	for name, bad := range badResponses(t, good) {
+		issuer.handler = bad.handler
+		issuer.log.Reset()
+		if set.refresh(t.Context()) || !set.Loaded().IsZero() {
+			t.Errorf("%s: it is taken for a set", name)
+		}
+		wantSet(t, set, false)
+		if want := "level=ERROR msg=\"JWK set was not read: its tokens cannot be verified\" error=\"" + bad.err + "\"\n"; issuer.log.String() != want {
+			t.Errorf("%s: log %swant %s", name, issuer.log.String(), want)
+		}
+	}
+	issuer.handler = respond(http.StatusOK, `{"keys":[]}`)
+	issuer.log.Reset()
+	if set.refresh(t.Context()) {
+		t.Error("a first set without keys is accepted")
+	}
+	wantSet(t, set, false)
+	if want := `level=ERROR msg="JWK set has no key that can verify a token"`; !strings.HasPrefix(issuer.log.String(), want) {
+		t.Errorf("log %s; want %s", issuer.log.String(), want)
+	}
+	issuer.handler = respond(http.StatusOK, good)
+	if !set.refresh(t.Context()) || !set.Loaded().Equal(testNow) {
+		t.Error("a good set is not loaded")
+	}
+	wantSet(t, set, true)
+}
+
+func TestKeySet_KeepsLastGoodSetOnFailure(t *testing.T) {
+	good := testSet(t)
+	issuer, set := newIssuerServer(t, respond(http.StatusOK, good))
+	if !set.refresh(t.Context()) {
+		t.Fatal(issuer.log.String())
+	}
+	set.now = func() time.Time { return testNow.Add(time.Hour) }
+	for name, bad := range badResponses(t, testSet(t)) {
+		before := set.keys.Load()
+		issuer.handler = bad.handler
+		issuer.log.Reset()
+		if set.refresh(t.Context()) || set.keys.Load() != before || !set.Loaded().Equal(testNow) {
+			t.Errorf("%s: it replaces the last good set", name)
+		}
+		wantSet(t, set, true)
+		if want := "level=WARN msg=\"JWK set was not refreshed; the last good one stays\" error=\"" + bad.err + "\"\n"; issuer.log.String() != want {
+			t.Errorf("%s: log %swant %s", name, issuer.log.String(), want)
 		}
 	}
 }
 
-// A refresh that began before a key was published does not end the wait for that key.
-func TestAKeyThatIsPublishedDuringARefreshIsFound(t *testing.T) {
-	_, public := benchKey(t, jwt.SigningMethodEdDSA)
-	published := `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"new","x":"` + base64.RawURLEncoding.EncodeToString(public.(ed25519.PublicKey)) + `"}]}`
-	asked, first := make(chan struct{}), make(chan struct{}, 1)
-	first <- struct{}{}
-	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		select {
-		case <-first: // this answer was old before the token came
-			<-asked
-			fmt.Fprint(w, `{"keys":[]}`)
-		default:
-			fmt.Fprint(w, published)
+func TestKeySet_DropsKeysThatLeft(t *testing.T) {
+	issuer, set := newIssuerServer(t, respond(http.StatusOK, testSet(t)))
+	set.refresh(t.Context())
+	wantSet(t, set, true)
+	issuer.handler = respond(http.StatusOK, `{"keys":[]}`)
+	if !set.refresh(t.Context()) {
+		t.Error("the issuer withdrew all keys, and the last set stays")
+	}
+	if _, ok := set.lookUp("k", "ES256"); ok {
+		t.Error("a withdrawn key still verifies tokens")
+	}
+}
+
+func TestKeySet_RequestsJSONOnANewConnection(t *testing.T) {
+	issuer, set := newIssuerServer(t, nil)
+	issuer.handler = func(_ http.ResponseWriter, r *http.Request) {
+		if accept := r.Header.Get("Accept"); r.Method != http.MethodGet || !r.Close || accept != "application/jwk-set+json, application/json" {
+			t.Errorf("%s, Accept %q, closes the connection: %t", r.Method, accept, r.Close)
 		}
-	}))
-	defer issuer.Close()
-	set := NewKeySet(KeySetLocation{url: issuer.URL}, time.Hour, time.Now, slog.New(slog.DiscardHandler))
-	set.keys.Store(&[]verificationKey{})
+	}
+	set.refresh(t.Context())
+}
+
+// The issuer may send without end. 64 MiB are more than the buffers of a connection hold.
+func TestKeySet_StopsReadingAboveOneMiB(t *testing.T) {
+	issuer, set := newIssuerServer(t, nil)
+	all := make(chan bool, 1)
+	issuer.handler = func(w http.ResponseWriter, _ *http.Request) {
+		var err error
+		for i := 0; i < 64 && err == nil; i++ {
+			_, err = w.Write(make([]byte, maxKeySet))
+		}
+		all <- err == nil
+	}
+	if set.refresh(t.Context()); <-all {
+		t.Error("it read 64 MiB")
+	}
+}
+
+func TestKeySet_StopsWithItsContext(t *testing.T) {
+	issuer, set := newIssuerServer(t, nil)
 	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { set.Run(ctx); close(ended) }()
-	for len(first) > 0 { // until the first answer is under way
-		runtime.Gosched()
+	issuer.handler = func(_ http.ResponseWriter, r *http.Request) {
+		stop()
+		<-r.Context().Done()
 	}
-	wait := set.ask()
-	close(asked)
-	<-wait
-	if _, ok := set.lookUp("new", "EdDSA"); !ok {
-		t.Error("the wait ended with the set of before")
+	set.client.Timeout = 0 // nothing else ends the request
+	if set.refresh(ctx) || issuer.log.Len() != 0 {
+		t.Errorf("log %s; want none when the service stops", issuer.log.String())
 	}
-	stop()
-	<-ended
 }
 
-// A token with an unknown kid does not wait for an issuer that does not answer, and that
-// issuer does not end the refreshing.
-func TestTheWaitForAKeyEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		set := NewKeySet(KeySetLocation{url: "http://127.0.0.1"}, time.Hour, time.Now, nil)
-		set.keys.Store(&[]verificationKey{})
-		if _, ok, err := set.find(t.Context(), "", "RS256"); ok || err != nil || set.asked != nil {
-			t.Error("a token without kid asked for a refresh, which cannot help it")
-		}
-		_, ok, err := set.find(t.Context(), "unknown", "RS256") // and nothing runs that could refresh the set
-		awaited, awaits := errors.AsType[*AwaitedKey](err)
-		if ok || !awaits || set.asked == nil || len(set.wanted) != 1 {
-			t.Fatalf("%t, %v; want a refresh asked for and awaited", ok, err)
-		}
-		began := time.Now()
-		ctx := awaited.Wait(t.Context())
-		if waited := time.Since(began); waited != 150*time.Millisecond { // README.md says so
-			t.Errorf("it waited %v; want 150 ms", waited)
-		}
-		// Even if the refresh has not ended.
-		if _, ok, err := set.find(ctx, "unknown", "RS256"); ok || err != nil {
-			t.Errorf("after the wait: %t, %v; want no key", ok, err)
-		}
-		ctx, leave := context.WithCancel(t.Context())
-		leave()
-		if awaited.Wait(ctx); time.Since(began) != 150*time.Millisecond {
-			t.Error("it waited for a client that has left")
-		}
-		refreshed := make(chan struct{})
-		time.AfterFunc(time.Millisecond, func() { close(refreshed) })
-		if (&AwaitedKey{refreshed}).Wait(t.Context()); time.Since(began) != 151*time.Millisecond {
-			t.Error("it waited longer than for the set")
-		}
-		if set.client.Timeout != fetchTimeout {
-			t.Errorf("it waits %v for an issuer", set.client.Timeout)
-		}
-	})
+func TestNewKeySet_WaitsFiveSecondsForAnIssuer(t *testing.T) {
+	if timeout := NewKeySet(KeySetLocation{}, time.Hour, time.Now, nil).client.Timeout; timeout != 5*time.Second {
+		t.Errorf("the time limit is %v; want 5 s", timeout)
+	}
 }
 
-func TestAKeySetIsReadFromARegularFileAlone(t *testing.T) {
-	if _, err := readRegularFile("/dev/zero"); err == nil || err.Error() != "not a regular file" {
-		t.Errorf("/dev/zero: %v; want a refusal", err)
-	}
+// Run loads the set, and loads it again after the interval, on Refresh, and 3 s after a failure.
+func TestKeySet_RunRefreshesInTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jwks.json")
-	if err := os.WriteFile(path, make([]byte, maxKeySet+10), 0o600); err != nil {
-		t.Fatal(err)
+	good, empty := testSet(t), `{"keys":[]}`
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if text, err := readRegularFile(path); len(text) != maxKeySet+1 || err != nil {
-		t.Errorf("%d bytes, %v; want no more than it takes to see that it is too long", len(text), err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		set := NewKeySet(KeySetLocation{path: path}, time.Hour, time.Now, slog.New(slog.DiscardHandler))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { set.Run(ctx); close(ended) }()
+		after := func(wait time.Duration, age time.Duration) { // of the loaded set
+			t.Helper()
+			time.Sleep(wait)
+			synctest.Wait()
+			if got := time.Since(set.Loaded()); got != age {
+				t.Errorf("the set was loaded %v ago; want %v", got, age)
+			}
+		}
+		synctest.Wait()
+		wantSet(t, set, false) // there is no file
+		write(good)
+		after(3*time.Second, 0)
+		wantSet(t, set, true)
+		after(time.Hour-1, time.Hour-1)
+		after(1, 0)
+		write("garbage")
+		after(time.Hour, time.Hour)
+		write(empty)
+		after(3*time.Second-1, time.Hour+3*time.Second-1)
+		after(1, 0)
+		time.Sleep(time.Minute)
+		for range 3 { // Refresh does not block
+			set.Refresh()
+		}
+		after(0, 0)
+		stop()
+		<-ended
+	})
 }

@@ -1,22 +1,22 @@
 package auth
 
-// Cause says in the log why a caller was refused. A client never sees it: it
-// would tell an attacker which of their guesses was the better one.
+// Cause says in the log why a caller was refused. Clients do not see it: it would tell an
+// attacker which guess was the better one.
 type Cause string
 
 // The causes of a Refusal.
 const (
 	NoCredentials      Cause = "no_credentials"
-	SeveralCredentials Cause = "several_credentials" // a header field more than once
+	SeveralCredentials Cause = "several_credentials" // a header field came more than once
 	SchemeUnknown      Cause = "scheme_unknown"      // Authorization, but not Bearer
-	AccountsDiffer     Cause = "accounts_differ"     // token and key, each valid, of two accounts
+	AccountsDiffer     Cause = "accounts_differ"     // token and API key are valid, but of two accounts
 
 	KeyMalformed Cause = "key_malformed"
 	KeyUnknown   Cause = "key_unknown" // never existed, expired or revoked
 
 	TokenMalformed        Cause = "token_malformed"
-	TokenAlgorithm        Cause = "token_algorithm"   // not one that a key of ours is for
-	TokenKeyUnknown       Cause = "token_key_unknown" // no key, or more than one, of the JWK set fits
+	TokenAlgorithm        Cause = "token_algorithm"   // we have no key for this algorithm
+	TokenKeyUnknown       Cause = "token_key_unknown" // not exactly one key of the JWK set fits
 	TokenSignature        Cause = "token_signature"
 	TokenExpired          Cause = "token_expired"
 	TokenNotYetValid      Cause = "token_not_yet_valid" // nbf or iat in the future
@@ -33,14 +33,13 @@ type Refusal struct {
 	withToken bool
 }
 
-// Error returns the cause, which holds nothing of the credential.
+// Error implements error. It has nothing of the credential.
 func (r *Refusal) Error() string { return "refused: " + string(r.Cause) }
 
 const realm = `Bearer realm="quiva.ai Gateway"`
 
-// Challenge returns the value of the WWW-Authenticate field. It names an error
-// only if a bearer token was presented (RFC 6750 section 3.1), and then the same
-// one whatever was wrong.
+// Challenge returns the value of WWW-Authenticate. It names an error only if a bearer token
+// was presented (RFC 6750, section 3.1), and the same error for every fault of a token.
 func (r *Refusal) Challenge() string {
 	if r.withToken {
 		return realm + `, error="invalid_token"`
