@@ -1,14 +1,14 @@
-# The service itself needs Go alone. The tests need more, which .ci/with-tools
-# provides; .ci/run is what CI runs.
+# The service needs Go alone. The tests need more, which .ci/with-tools installs. CI runs
+# .ci/run.
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 OASDIFF       := github.com/oasdiff/oasdiff@v1.35.0
 
-# No package here needs C, and without it a build does not depend on the machine's
-# compiler and libraries. Only the race detector does need it.
+# No package needs C: a build without it does not depend on the machine's libraries. Only
+# the race detector needs a C compiler.
 export CGO_ENABLED := 0
 
-# Targets of one call must not run at once: drift rewrites what test compiles.
+# Targets must not run at the same time: drift rewrites files that test compiles.
 .NOTPARALLEL:
 
 .PHONY: help
@@ -23,33 +23,32 @@ run: build ## Serve for development; settings are taken from the environment.
 build: ## Build a static binary, .bin/mfa.
 	go build -trimpath -o .bin/mfa ./server
 
-# The tables come by way of files: go test is silent about packages that pass.
 .PHONY: test
-test: export TEST_TABLES := $(CURDIR)/.bin/tables
 test: ## Run all tests with the race detector; installs what they need.
-	@rm -rf "$$TEST_TABLES" && mkdir -p "$$TEST_TABLES"
-	CGO_ENABLED=1 .ci/with-tools go test -race -shuffle=on -timeout=20m ./...
-	@cd "$$TEST_TABLES" && cat faults failovers contract
+	CGO_ENABLED=1 .ci/with-tools go test -race -shuffle=on -timeout=10m ./...
 
 .PHONY: soak
-soak: ## Call for ten minutes while Redis fails in every way, at random.
+soak: ## Call the service for ten minutes while Redis fails at random.
 	CGO_ENABLED=1 .ci/with-tools go test -race -tags=soak -run='^TestSoak$$' -timeout=20m -v ./server
 
-# The scenarios whose names match this pattern, and how often each is measured.
+# The scenarios whose names match SCENARIO, measured ROUNDS times; OLD is the path of
+# another mfa to measure beside this one.
 SCENARIO :=
 ROUNDS   := 5
+OLD      :=
+measure   = .ci/with-tools go test -tags=bench -count=1 -v -run='^$(1)$$/($(SCENARIO))' -timeout=2h ./server/bench -rounds=$(ROUNDS)
 
 .PHONY: bench
-bench: ## Measure the service against the thirty lines it replaces; SCENARIO= and ROUNDS= limit it.
-	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestBench$$/($(SCENARIO))' -timeout=1h ./server/bench -rounds=$(ROUNDS)
+bench: ## Measure a request's cost beside the baseline; OLD=, SCENARIO= and ROUNDS= as in server/bench/README.md.
+	$(call measure,TestBench) -old=$(abspath $(OLD))
 
 .PHONY: growth
-growth: ## Measure it with more replicas, more pending keys and after more requests; likewise.
-	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestGrowth$$/($(SCENARIO))' -timeout=2h ./server/bench -rounds=$(ROUNDS)
+growth: ## Measure with more instances, more pending secrets and after more requests.
+	$(call measure,TestGrowth)
 
 .PHONY: overload
-overload: ## Measure what good callers notice of those who mean no good, and of too many; likewise.
-	.ci/with-tools go test -tags=bench -count=1 -v -run='^TestOverload$$/($(SCENARIO))' -timeout=1h ./server/bench -rounds=$(ROUNDS)
+overload: ## Measure the effect of harmful clients and of twice the capacity.
+	$(call measure,TestOverload)
 
 .PHONY: interop
 interop: ## Test with programs of others: authenticators, clients, nginx, Prometheus, systemd; installs them.
@@ -60,12 +59,16 @@ interop: ## Test with programs of others: authenticators, clients, nginx, Promet
 generate: ## Generate gen/ from openapi/.
 	go generate ./...
 
+.PHONY: adopt
+adopt: ## Put DOCUMENT in place of openapi/openapi.yaml and show the changes; put it back if it does not fit.
+	@OASDIFF=$(OASDIFF) .ci/adopt '$(DOCUMENT)'
+
 .PHONY: drill
 drill: ## Show what an engineer sees of a changed document.
-	.ci/with-tools go test -count=1 -v -run '^TestEveryChange' ./gen
+	go test -tags=drill -count=1 -v -timeout=30m -run='^TestDrill$$' ./gen
 
 .PHONY: check
-check: drift tidy lint compat test ## Run everything that CI runs.
+check: drift tidy lint compat test drill interop ## Run everything that CI runs.
 
 .PHONY: drift
 drift: generate ## Check that gen/ is committed as it is generated.

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/mail"
+	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
@@ -13,55 +13,58 @@ import (
 	"github.com/spf13/cobra"
 
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/config"
 	"quiva.ai/mfa/store"
 )
 
 const (
 	defaultKeyLifetime = 90 * 24 * time.Hour
+	minKeyLifetime     = time.Minute
 	maxKeyLifetime     = 5 * 365 * 24 * time.Hour
-	adminTimeout       = 30 * time.Second // for one command; listing walks the whole Redis
+	keyLifetimes       = "1m to 43800h"   // the range in words
+	apiKeyTimeout      = 30 * time.Second // of one command; list reads the names of all Redis entries
 )
 
-func (p *process) apiKeyCommand() *cobra.Command {
+func (a *app) apiKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apikey",
 		Short: "Create, list and revoke API keys (in the Redis that MFA_REDIS_URL names)",
-		Args:  cobra.ArbitraryArgs, // for noCommand to judge
-		RunE:  noCommand,
+		Args:  cobra.ArbitraryArgs, // requireSubcommand reports them
+		RunE:  requireSubcommand,
 	}
-	cmd.AddCommand(p.createKeyCommand(), p.listKeysCommand(), p.revokeKeyCommand())
+	cmd.AddCommand(a.createKeyCommand(), a.listKeysCommand(), a.revokeKeyCommand())
 	return cmd
 }
 
-func (p *process) createKeyCommand() *cobra.Command {
+func (a *app) createKeyCommand() *cobra.Command {
 	var account, email string
 	var lifetime time.Duration
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "create --account ID --email ADDRESS",
-		Short: "Create an API key and print it: the one time that it is shown",
+		Short: "Create an API key and print it; no other command can print it",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkNewKey(account, email, lifetime); err != nil {
 				return err
 			}
-			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
+			return a.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
 				key := auth.NewAPIKey()
 				record, err := keys.Create(ctx, key, account, email, lifetime)
 				if err != nil {
 					return err
 				}
 				if asJSON {
-					return p.printJSON(newKey{Key: key, APIKey: record})
+					return a.printJSON(newKey{Key: key, APIKey: record})
 				}
-				_, err = fmt.Fprintln(p.stdout, key)
+				_, err = fmt.Fprintln(a.stdout, key)
 				return err
 			})
 		},
 	}
-	cmd.Flags().StringVar(&account, "account", "", "the one account that the key acts for: the sub of its owner's tokens")
+	cmd.Flags().StringVar(&account, "account", "", "the account that the API key acts for: the sub of its owner's tokens")
 	cmd.Flags().StringVar(&email, "email", "", "e-mail address that labels the account in the authenticator app")
-	cmd.Flags().DurationVar(&lifetime, "expires", defaultKeyLifetime, "lifetime, 1m to 43800h")
+	cmd.Flags().DurationVar(&lifetime, "expires", defaultKeyLifetime, "lifetime, "+keyLifetimes)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -72,41 +75,41 @@ type newKey struct {
 	store.APIKey
 }
 
-func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
-	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
-}
-
-func (p *process) printJSON(value any) error { return json.NewEncoder(p.stdout).Encode(value) }
-
+// checkNewKey returns all faults of create's flags in one error.
 func checkNewKey(account, email string, lifetime time.Duration) error {
+	var faults []string
 	if account == "" || len(account) > auth.MaxAccount || !utf8.ValidString(account) {
-		return fmt.Errorf("%w: --account must be 1 to %d bytes of UTF-8", errUsage, auth.MaxAccount)
+		faults = append(faults, fmt.Sprintf("--account must be 1 to %d bytes of UTF-8", auth.MaxAccount))
 	}
 	if address, err := mail.ParseAddress(email); err != nil || address.Address != email {
-		return fmt.Errorf("%w: --email must be an e-mail address", errUsage)
+		faults = append(faults, "--email must be an e-mail address")
 	}
-	if lifetime < time.Minute || lifetime > maxKeyLifetime {
-		return fmt.Errorf("%w: --expires must be from 1m to %v", errUsage, maxKeyLifetime)
+	if lifetime < minKeyLifetime || lifetime > maxKeyLifetime {
+		faults = append(faults, "--expires must be "+keyLifetimes)
+	}
+	if faults != nil {
+		return fmt.Errorf("%w: %s", errUsage, strings.Join(faults, "; "))
 	}
 	return nil
 }
 
-func (p *process) listKeysCommand() *cobra.Command {
+func (a *app) listKeysCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the API keys that are valid now",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
-				records, damaged := keys.List(ctx)
+			return a.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
+				records, err := keys.List(ctx)
 				if records == nil {
-					return damaged
+					return err
 				}
+				// Here err is about damaged records: the others are valid, so print them.
 				if asJSON {
-					return errors.Join(damaged, p.printJSON(records))
+					return errors.Join(err, a.printJSON(records))
 				}
-				return errors.Join(damaged, p.printKeys(records))
+				return errors.Join(err, a.printKeys(records))
 			})
 		},
 	}
@@ -114,37 +117,40 @@ func (p *process) listKeysCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *process) printKeys(records []store.APIKey) error {
-	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+func (a *app) printKeys(records []store.APIKey) error {
+	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tACCOUNT\tEMAIL\tCREATED\tEXPIRES\tLAST USED")
 	for _, r := range records {
-		// %q: an account id may hold anything, an address nearly so, and this is a terminal.
 		used := "never"
 		if !r.LastUsed.IsZero() {
 			used = r.LastUsed.Format(time.RFC3339)
 		}
+		// %q escapes control characters, which would reach the terminal.
 		fmt.Fprintf(table, "%s\t%q\t%q\t%s\t%s\t%s\n", r.ID, r.Account, r.Email,
 			r.Created.Format(time.RFC3339), r.Expires.Format(time.RFC3339), used)
 	}
 	return table.Flush()
 }
 
-func (p *process) revokeKeyCommand() *cobra.Command {
+func (a *app) revokeKeyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "revoke ID",
-		Short: "Revoke the API key with this id, as list shows it, at once",
-		Args: func(_ *cobra.Command, args []string) error {
-			return wantArgs(args, 1, "the id of one API key")
+		Short: "Revoke at once the API key with this id, as list shows it",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%w: %s takes one argument, the id of an API key", errUsage, cmd.CommandPath())
+			}
+			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
+			return a.withKeys(cmd, func(ctx context.Context, keys *store.APIKeys) error {
 				err := keys.Revoke(ctx, args[0])
 				if errors.Is(err, store.ErrNotFound) {
 					return errors.New("no API key with this id is valid; see mfa apikey list")
 				}
 				if err == nil && asJSON {
-					err = p.printJSON(map[string]string{"revoked": args[0]})
+					err = a.printJSON(map[string]string{"revoked": args[0]})
 				}
 				return err
 			})
@@ -154,19 +160,19 @@ func (p *process) revokeKeyCommand() *cobra.Command {
 	return cmd
 }
 
-// withKeys calls do with the API keys in the Redis of the settings. The other settings
-// are not needed, but if given they have to be sound.
-func (p *process) withKeys(cmd *cobra.Command, do func(context.Context, *store.APIKeys) error) error {
-	s, err := loadSettings(p.environ, nil, nil)
+// withKeys calls do with the API keys in the Redis of MFA_REDIS_URL. The command needs no
+// other setting, but reports a fault in any.
+func (a *app) withKeys(cmd *cobra.Command, do func(context.Context, *store.APIKeys) error) error {
+	s, err := config.Load(a.environ, nil, nil)
 	if err != nil {
 		return err
 	}
 	if s.RedisURL == nil {
-		return faults{"MFA_REDIS_URL: is required"}
+		return config.Faults{"MFA_REDIS_URL: is required"}
 	}
 	backend := store.NewRedis(*s.RedisURL)
 	defer backend.Close()
-	ctx, cancel := context.WithTimeout(cmd.Context(), adminTimeout)
+	ctx, cancel := context.WithTimeout(cmd.Context(), apiKeyTimeout)
 	defer cancel()
-	return do(ctx, store.NewAPIKeys(backend, p.now))
+	return do(ctx, store.NewAPIKeys(backend, a.now))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,19 +10,21 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"quiva.ai/mfa/server/config"
 )
 
 // Exit statuses beside 0.
 const (
-	exitFault = 1 // it was tried and did not work
-	exitUsage = 2 // the command line or the settings are wrong; nothing was tried
+	exitFault = 1 // the command failed
+	exitUsage = 2 // the command line or the settings are wrong; the command did nothing
 )
 
-// errUsage marks what the caller has to write differently.
+// errUsage marks errors of the command line.
 var errUsage = errors.New("usage")
 
-// process is what the commands use of the process they run in.
-type process struct {
+// app has the parts of the process that the commands use.
+type app struct {
 	environ []string
 	stdout  io.Writer
 	stderr  io.Writer
@@ -30,8 +33,8 @@ type process struct {
 
 // run runs one command line to its end and returns the exit status.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	p := &process{environ: environ, stdout: stdout, stderr: stderr, now: time.Now}
-	root := p.rootCommand()
+	a := &app{environ: environ, stdout: stdout, stderr: stderr, now: time.Now}
+	root := a.rootCommand()
 	root.SetArgs(append([]string{}, args...)) // nil would mean os.Args
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -40,42 +43,43 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return 0
 	}
 	fmt.Fprintf(stderr, "mfa: %v\n", err)
-	if errors.Is(err, errUsage) {
+	if _, faulty := errors.AsType[config.Faults](err); faulty || errors.Is(err, errUsage) {
 		return exitUsage
 	}
 	return exitFault
 }
 
-func (p *process) rootCommand() *cobra.Command {
+func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mfa",
 		Short:         "The multi-factor endpoint of the quiva.ai gateway",
-		Args:          cobra.ArbitraryArgs, // for noCommand to judge
+		Args:          cobra.ArbitraryArgs, // requireSubcommand reports them
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		RunE:          noCommand,
+		RunE:          requireSubcommand,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
-	root.AddCommand(p.serveCommand(), p.healthCheckCommand(), p.apiKeyCommand(), p.openAPICommand(), p.versionCommand())
+	root.AddCommand(a.serveCommand(), a.healthCheckCommand(), a.apiKeyCommand(), a.openAPICommand(), a.versionCommand())
 	return root
 }
 
-func (p *process) versionCommand() *cobra.Command {
+func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(p.stdout, "mfa", version())
+			_, err := fmt.Fprintln(a.stdout, "mfa", version())
 			return err
 		},
 	}
 }
 
-// version is what the Go toolchain recorded in the binary.
+// version returns the version, the revision and the Go version that the toolchain recorded in
+// the binary.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -90,20 +94,24 @@ func version() string {
 	return info.Main.Version + revision + " " + info.GoVersion
 }
 
-// noCommand is what remains to do where none of a command's own commands was called.
-func noCommand(cmd *cobra.Command, args []string) error {
+// requireSubcommand refuses a command line that names no subcommand, or an unknown one.
+func requireSubcommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%w: unknown command %q; see %s --help", errUsage, args[0], cmd.CommandPath())
 	}
 	return fmt.Errorf("%w: a command is missing; see %s --help", errUsage, cmd.CommandPath())
 }
 
-// noArgs refuses arguments; cobra's own message for it is no usage error to us.
-func noArgs(_ *cobra.Command, args []string) error { return wantArgs(args, 0, "no arguments") }
-
-func wantArgs(args []string, n int, what string) error {
-	if len(args) != n {
-		return fmt.Errorf("%w: want %s", errUsage, what)
+// noArgs refuses arguments. cobra.NoArgs does the same, but not with errUsage.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: %s takes no arguments", errUsage, cmd.CommandPath())
 	}
 	return nil
 }
+
+func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+func (a *app) printJSON(value any) error { return json.NewEncoder(a.stdout).Encode(value) }

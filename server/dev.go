@@ -14,16 +14,15 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// What serve --dev greets with. The account and both credentials are as real as
-// any; nothing in the service knows of them.
+// The account of serve --dev. The service treats its API key and its token as any others.
 const (
 	devAccount  = "dev"
 	devEmail    = "dev@example.com"
 	devLifetime = 24 * time.Hour
 )
 
-// devSettings are the values of what --dev does not demand. The keys are random:
-// there is no key that a production service could have by mistake.
+// devSettings returns the defaults of --dev. The keys are random: a production service cannot
+// use them by mistake.
 func devSettings() map[string]string {
 	return map[string]string{
 		"MFA_LISTEN":       "127.0.0.1:8080",
@@ -42,48 +41,53 @@ func randomKey() []byte {
 	return key
 }
 
-// greet prints two calls that work as they stand, one with an API key and one
-// with a bearer token. When ctx is done it revokes the API key.
-func (p *process) greet(ctx context.Context, address net.Addr, s settings, keys *store.APIKeys) error {
+// greet creates an API key and a bearer token and prints a curl command with each.
+// It revokes the API key when ctx is done.
+func (s *service) greet(ctx context.Context, address net.Addr) error {
+	keys := store.NewAPIKeys(s.backend, s.now)
 	key := auth.NewAPIKey()
 	record, err := keys.Create(ctx, key, devAccount, devEmail, devLifetime)
 	if err != nil {
 		return err
 	}
-	defer p.revoke(ctx, keys, record.ID)
+	defer s.revokeDevKey(ctx, keys, record.ID)
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"iss":   s.JWTIssuer,
-		"aud":   s.JWTAudience,
+		"iss":   s.settings.JWTIssuer,
+		"aud":   s.settings.JWTAudience,
 		"sub":   devAccount,
 		"email": devEmail,
-		"iat":   p.now().Unix(),
-		"exp":   p.now().Add(devLifetime).Unix(),
-	}).SignedString([]byte(s.JWTSecret))
+		"iat":   s.now().Unix(),
+		"exp":   s.now().Add(devLifetime).Unix(),
+	}).SignedString([]byte(s.settings.JWTSecret))
 	if err != nil {
 		return fmt.Errorf("sign development token: %w", err)
 	}
+	scheme := "http"
+	if s.certificate != nil {
+		scheme = "https"
+	}
 	const call = "  curl -i -X POST -H '%s' %s\n"
-	url := localURL(s.scheme(), address.String()) + "/accounts/generate-totp-key"
-	fmt.Fprintf(p.stdout, "mfa serves for development until ctrl-C. With an API key of account %q:\n\n", devAccount)
-	fmt.Fprintf(p.stdout, call, "X-Api-Key: "+key, url)
-	fmt.Fprintf(p.stdout, "\nor with a bearer token of the same account:\n\n")
-	fmt.Fprintf(p.stdout, call, "Authorization: Bearer "+token, url)
-	fmt.Fprintln(p.stdout)
+	url := localURL(scheme, address.String()) + "/accounts/generate-totp-key"
+	fmt.Fprintf(s.stdout, "mfa serves for development until ctrl-C. With an API key of account %q:\n\n", devAccount)
+	fmt.Fprintf(s.stdout, call, "X-Api-Key: "+key, url)
+	fmt.Fprintf(s.stdout, "\nor with a bearer token of the same account:\n\n")
+	fmt.Fprintf(s.stdout, call, "Authorization: Bearer "+token, url)
+	fmt.Fprintln(s.stdout)
 	<-ctx.Done()
 	return nil
 }
 
-// revoke ends the API key that greet made, in case the store is a shared Redis.
-// If that does not work the key ends with its lifetime.
-func (p *process) revoke(ctx context.Context, keys *store.APIKeys, id string) {
+// revokeDevKey revokes the API key of greet, because the store may be a shared Redis.
+// If that fails, the API key is valid until the end of its lifetime.
+func (s *service) revokeDevKey(ctx context.Context, keys *store.APIKeys, id string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := keys.Revoke(ctx, id); err != nil {
-		fmt.Fprintf(p.stderr, "mfa: development API key: %v\n", err)
+		fmt.Fprintf(s.stderr, "mfa: development API key: %v\n", err)
 	}
 }
 
-// localURL is where a client on this machine reaches what listens on address.
+// localURL returns the URL of a listener on address for clients on this machine.
 func localURL(scheme, address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,51 +10,57 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"quiva.ai/mfa/server/config"
 )
 
-// healthCheckTime is longer than /readyz may take.
-const healthCheckTime = 2 * time.Second
+// healthCheckTimeout is longer than the checks of /readyz take.
+const healthCheckTimeout = 2 * time.Second
 
-func (p *process) healthCheckCommand() *cobra.Command {
+func (a *app) healthCheckCommand() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Ask the service on this machine whether it is live (at MFA_ADMIN_LISTEN)",
-		Long:  "Ask the service on this machine whether it is live: exit status 0, or else 1. For images that have no curl.\nNo other setting is looked at: a service whose settings have become faulty since it was started is live.",
-		Args:  noArgs,
+		Short: "Check that the service on this machine is live (at MFA_ADMIN_LISTEN)",
+		Long: "Check that the service on this machine is live: exit status 0 if it is, else 1. For images without curl.\n" +
+			"The command reads MFA_ADMIN_LISTEN and no other setting: faulty settings do not make a running service unhealthy.",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := loadSettings(slices.DeleteFunc(slices.Clone(p.environ), func(variable string) bool {
-				return !strings.HasPrefix(variable, "MFA_ADMIN_LISTEN")
-			}), nil, nil)
+			environ := slices.DeleteFunc(slices.Clone(a.environ), func(variable string) bool {
+				name, _, _ := strings.Cut(variable, "=")
+				return strings.TrimSuffix(name, "_FILE") != "MFA_ADMIN_LISTEN"
+			})
+			settings, err := config.Load(environ, nil, nil)
 			if err != nil {
-				return fmt.Errorf("settings are faulty: %s", err.Error()) // and not a usage error, which exits with 2
+				return errors.New(err.Error()) // not config.Faults: container runtimes know only statuses 0 and 1
 			}
 			path := "/livez"
 			if ready {
 				path = "/readyz"
 			}
-			return checkHealth(cmd.Context(), localURL("http", string(s.AdminListen))+path)
+			return checkHealth(cmd.Context(), localURL("http", string(settings.AdminListen))+path)
 		},
 	}
-	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it can serve requests")
+	cmd.Flags().BoolVar(&ready, "ready", false, "check that it is ready for requests")
 	return cmd
 }
 
-// checkHealth returns nil if the answer is 200. It goes through no proxy.
+// checkHealth returns nil if the response has status 200. It uses no proxy: the response of a
+// proxy says nothing about the service.
 func checkHealth(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, healthCheckTime)
+	ctx, cancel := context.WithTimeout(ctx, healthCheckTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return fmt.Errorf("%w: MFA_ADMIN_LISTEN: %w", errUsage, err)
+		return fmt.Errorf("MFA_ADMIN_LISTEN: %w", err)
 	}
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
-		return err
+		return fmt.Errorf("get %s: %w", address, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", address, response.Status)
+		return fmt.Errorf("get %s: status %s", address, response.Status)
 	}
 	return nil
 }

@@ -26,11 +26,10 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// hardAccounts are what a token may have for a label, and an operator for an issuer,
-// that a URL or an app's reader of it could get wrong.
+// hardAccounts are issuers and labels that a URL, or an app that reads it, could get wrong.
 var hardAccounts = []struct {
 	issuer, email string
-	account       string // as apps are to show it, where it is not the email
+	account       string // the label in apps; empty: the email
 }{
 	{"quiva.ai", "user@example.com", ""},
 	{"quiva.ai", "user+tag@example.com", ""},
@@ -57,7 +56,7 @@ var hardAccounts = []struct {
 	{strings.Repeat("&", 32), strings.Repeat("&", 300), strings.Repeat("&", 84)},
 }
 
-// reading is what a program has read from an otpauth URL.
+// reading is the content of an otpauth URL according to one program.
 type reading struct {
 	Issuer  string `json:"issuer"`
 	Account string `json:"account"`
@@ -65,22 +64,21 @@ type reading struct {
 	Code    string `json:"code"`
 }
 
-// fixed is the time that codes are compared at, where a program can be told one.
+// fixed is the time of the codes, for programs that can be told one.
 var fixed = time.Unix(1234567890, 0)
 
-// Programs that share no code with ours read the URLs that the service answers with:
+// Programs that share no code with ours read the URLs of the responses:
 //
 //	zbarimg          the whole URL, from a QR code, byte for byte
 //	otpauth, otplib  issuer, account, secret and the code at a given time
-//	oathtool         the code at a given time; it takes no URL, but its secret
-//	keepassxc-cli    the present code; it keeps the URL whole, and shows entries by
-//	                 their own titles, not by the URL's issuer and account
-func TestInteropEveryProgramReadsWhatWasMeant(t *testing.T) {
-	redis := storetest.StartRedis(t)
+//	oathtool         the code at a given time, from the secret
+//	keepassxc-cli    the whole URL and the present code
+func TestInterop_AuthenticatorsReadTheURL(t *testing.T) {
+	redis := storetest.SharedRedis(t)
 	var urls []string
 	var want []reading
 	for i, c := range hardAccounts {
-		s := startService(t, testEnviron(redis, "MFA_ISSUER="+c.issuer))
+		s := startInstance(t, testEnviron(redis, "MFA_ISSUER="+c.issuer))
 		claims := goodClaims(fmt.Sprintf("u%d", i), jwt.MapClaims{"email": c.email})
 		key, _ := s.generate(bearer(newToken(t, claims)))
 		account := c.account
@@ -96,9 +94,8 @@ func TestInteropEveryProgramReadsWhatWasMeant(t *testing.T) {
 	t.Run("keepassxc-cli", func(t *testing.T) { keepassxc(t, urls, want) })
 }
 
-// zbarimg draws a QR code of every URL and has it read back. Now and then it does not
-// find a code in a picture at all, so that it is shown a larger one as well; what it reads
-// it must read byte for byte.
+// zbarimg reads a QR code of every URL byte for byte. Sometimes zbarimg finds no code in a
+// picture, and gets a larger one.
 func zbarimg(t *testing.T, urls []string) {
 	file := filepath.Join(t.TempDir(), "code.png")
 	for _, url := range urls {
@@ -116,7 +113,7 @@ func zbarimg(t *testing.T, urls []string) {
 			if err := errors.Join(png.Encode(&picture, image), os.WriteFile(file, picture.Bytes(), 0o600)); err != nil {
 				t.Fatal(err)
 			}
-			// With nothing found it prints nothing, and ends with 4.
+			// Without a code in the picture it prints nothing and its exit status is 4.
 			output, err := exec.CommandContext(t.Context(), "zbarimg", "--quiet", "--raw", file).Output()
 			if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() != 4) {
 				t.Fatal(err)
@@ -131,7 +128,7 @@ func zbarimg(t *testing.T, urls []string) {
 	}
 }
 
-// npm installs the libraries, exactly those of package-lock.json, and has them read.
+// npm has the libraries of package-lock.json read the URLs.
 func npm(t *testing.T, urls []string, want []reading) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("testdata/interop")); err != nil {
@@ -147,7 +144,7 @@ func npm(t *testing.T, urls []string, want []reading) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string][]reading{"otpauth": want, "otplib": want}, got); diff != "" {
-		t.Error("(-meant +read)", diff)
+		t.Error("(-want +read)", diff)
 	}
 }
 
@@ -161,7 +158,7 @@ func oathtool(t *testing.T, want []reading) {
 	}
 }
 
-// keepassxc imports the URLs into a new database, which a key file opens.
+// keepassxc imports the URLs into a new database with a key file.
 func keepassxc(t *testing.T, urls []string, want []reading) {
 	t.Chdir(t.TempDir())
 	var database strings.Builder
@@ -201,6 +198,18 @@ func codeAt(t *testing.T, secret string, at time.Time) string {
 	return code
 }
 
+// replaceEach replaces each placeholder, which must be in the text exactly once.
+func replaceEach(t *testing.T, text string, values map[string]string) string {
+	t.Helper()
+	for placeholder, value := range values {
+		if n := strings.Count(text, placeholder); n != 1 {
+			t.Fatalf("%s is in the file %d times; want once:\n%s", placeholder, n, text)
+		}
+		text = strings.Replace(text, placeholder, value, 1)
+	}
+	return text
+}
+
 // printed runs a program that must succeed and returns its standard output.
 func printed(t *testing.T, program *exec.Cmd, input string) string {
 	t.Helper()
@@ -212,7 +221,7 @@ func printed(t *testing.T, program *exec.Cmd, input string) string {
 	return stdout.String()
 }
 
-// background runs a program until the test ends, and returns what it prints.
+// background runs a program until the test ends and returns its output.
 func background(t *testing.T, name string, args ...string) *output {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -226,7 +235,7 @@ func background(t *testing.T, name string, args ...string) *output {
 	}
 	t.Cleanup(func() {
 		cancel()
-		_ = program.Wait() // ended by a signal
+		_ = program.Wait() // a signal ended it
 		if t.Failed() {
 			t.Log(log)
 		}

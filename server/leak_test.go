@@ -13,13 +13,11 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// TestNoSecretStaysWhereItCanBeRead looks through everything that Redis holds and
-// everything that was logged, after calls of every outcome, for whatever must be
-// in neither.
-func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
+// After calls with every outcome, neither Redis nor the log has a secret in plain text.
+func TestLeak_NoSecretInRedisOrLog(t *testing.T) {
 	redis := storetest.StartRedis(t)
 	sealKey := storetest.NewSealKey("k1")
-	s := startService(t, testEnviron(redis, "MFA_SEAL_KEYS="+sealKey, "MFA_LOG_LEVEL=debug"))
+	s := startInstance(t, testEnviron(redis, "MFA_SEAL_KEYS="+sealKey, "MFA_LOG_LEVEL=debug"))
 	forbidden := map[string]string{"HS256 key": testSecret}
 	addKey := func(name, encoded string) {
 		raw, err := base64.StdEncoding.DecodeString(encoded)
@@ -30,7 +28,7 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 		forbidden[name+" in hex"] = hex.EncodeToString(raw)
 		forbidden[name+" raw"] = string(raw)
 	}
-	addKey("seal key", strings.TrimPrefix(sealKey, "k1:"))
+	addKey("sealing key", strings.TrimPrefix(sealKey, "k1:"))
 
 	personal := []string{"key@example.com"}
 	header := http.Header{}
@@ -52,10 +50,10 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 		bad := token[:len(token)-6] + "AAAAAA"
 		for name, fields := range map[string]http.Header{
 			"API key":       withKey(key),
-			"stranger key":  withKey(stranger),
-			"spoilt key":    withKey(typo(key)),
+			"unknown key":   withKey(stranger),
+			"mistyped key":  withKey(typo(key)),
 			"token":         bearer(token),
-			"spoilt token":  bearer(bad),
+			"damaged token": bearer(bad),
 			"key as token":  bearer(key),
 			"token as path": nil,
 		} {
@@ -64,7 +62,7 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 				forbidden[name+" "+account] = strings.TrimPrefix(values[0], "Bearer ")
 			}
 		}
-		// Where credentials do not belong, and where clients put them all the same.
+		// Clients also put credentials where they do not belong.
 		s.send(http.MethodPost, generatePath+"?key="+key+"&access_token="+token, nil, strings.NewReader(key+token))
 		s.send(key, generatePath, nil, http.NoBody)
 		forbidden["half a key as method "+account] = key[:16]
@@ -73,12 +71,12 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 	redis.Stop(t)
 	for _, fields := range []http.Header{header, asUser(t, "account-0")} {
 		if got := s.post(fields); got.status != http.StatusServiceUnavailable {
-			t.Fatalf("%d while Redis stands still; want 503", got.status)
+			t.Fatalf("%d while Redis is stopped; want 503", got.status)
 		}
 	}
 	redis.Continue(t)
-	// Another replica, which cannot open what the first one has sealed.
-	stranger := startService(t, testEnviron(redis, "MFA_SEAL_KEYS="+storetest.NewSealKey("k2"), "MFA_LOG_LEVEL=debug"))
+	// Another instance cannot open the first instance's pending secrets.
+	stranger := startInstance(t, testEnviron(redis, "MFA_SEAL_KEYS="+storetest.NewSealKey("k2"), "MFA_LOG_LEVEL=debug"))
 	for i := range 5 {
 		totp, _ := stranger.generate(asUser(t, fmt.Sprintf("account-%d", i)))
 		forbidden[fmt.Sprintf("replaced secret %d", i)] = totp.Secret
@@ -86,7 +84,7 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 
 	log := s.log.String() + stranger.log.String()
 	if found := secretPattern.FindString(log); found != "" {
-		t.Errorf("the log holds %s, which could be a secret that nobody got", found)
+		t.Errorf("the log has %s, which looks like a secret", found)
 	}
 	for _, name := range personal {
 		if strings.Contains(log, name) {
@@ -98,22 +96,21 @@ func TestNoSecretStaysWhereItCanBeRead(t *testing.T) {
 		places["Redis at "+key] = key + value
 	}
 	if len(places) != 2+40 || len(s.logLines("request")) < 100 {
-		t.Fatalf("%d places, %d requests: not everything was looked at", len(places), len(s.logLines("request")))
+		t.Fatalf("%d places, %d requests: want 42 and at least 100", len(places), len(s.logLines("request")))
 	}
 	for where, text := range places {
 		text = strings.ToLower(text)
 		for what, secret := range forbidden {
 			if strings.Contains(text, strings.ToLower(secret)) {
-				t.Errorf("%s holds the %s", where, what)
+				t.Errorf("%s has the %s", where, what)
 			}
 		}
 	}
 }
 
-// TestTheScanSeesWhatRedisHolds makes sure that the scan above would find a secret:
-// by default Redis compresses what it dumps, and a secret could go unseen.
-func TestTheScanSeesWhatRedisHolds(t *testing.T) {
-	redis := storetest.StartRedis(t)
+// By default Redis compresses its dumps, and the test above would not find a secret there.
+func TestLeak_DumpIsNotCompressed(t *testing.T) {
+	redis := storetest.SharedRedis(t)
 	leaky := `{"padding":"` + strings.Repeat("x", 100) + `","key":"` + auth.NewAPIKey() + `"}`
 	if err := redis.Client.Set(t.Context(), "k", leaky, 0).Err(); err != nil {
 		t.Fatal(err)

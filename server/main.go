@@ -1,11 +1,7 @@
 // Command mfa is the multi-factor endpoint of the quiva.ai gateway.
 //
-// This package is the program around the packages that do the work: commands
-// and settings (command.go, settings.go, serve.go, dev.go, apikey.go, document.go,
-// healthcheck.go), its life (stop.go, reload.go, tls.go, notify.go), its connections
-// (connections.go), the way of a request to its operation and of an error to its answer
-// (api.go, operations.go, errors.go, logging.go, address.go), and what is for operators
-// alone (admin.go, inspect.go, and observe.go with metrics.go, tracing.go and otel.go).
+// Package main is the commands and the wiring: serve.go puts the packages together that do
+// the work. A request's way is in package api, the operations are in package mfa.
 package main
 
 import (

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,41 +22,26 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"quiva.ai/mfa/server/lifecycle"
 	"quiva.ai/mfa/store/storetest"
 )
 
-// nginxConfig is the README's configuration.
-func nginxConfig(t *testing.T) string {
-	t.Helper()
-	found := regexp.MustCompile(`(?m)^    upstream mfa \{\n(    .*\n)+`).FindString(readFile(t, "../README.md"))
-	if found == "" {
-		t.Fatal("README.md has no configuration of nginx")
-	}
-	return found
-}
-
-// startNginx runs the README's configuration in front of two upstreams with TLS and returns a
-// client whose address is not the gateway's.
-func startNginx(t *testing.T, files storetest.TLSFiles, upstreams [2]string) *service {
+// startNginx runs deploy/nginx.conf in front of two upstreams with TLS. The returned client
+// has another address than the gateway.
+func startNginx(t *testing.T, files storetest.TLSFiles, upstreams [2]string) *instance {
 	t.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
-	config := nginxConfig(t)
-	for from, to := range map[string]string{
+	config := replaceEach(t, readPage(t, nginxFile), map[string]string{
 		"mfa-1.internal:8443":    upstreams[0],
 		"mfa-2.internal:8443":    upstreams[1],
 		"/etc/nginx/mfa-ca.pem":  files.CA,
 		"listen 443 ssl":         "listen " + address + " ssl",
 		"/etc/nginx/gateway.pem": files.Cert,
 		"/etc/nginx/gateway.key": files.Key,
-	} {
-		if strings.Count(config, from) != 1 {
-			t.Fatalf("README.md: %s is not once in the configuration of nginx", from)
-		}
-		config = strings.Replace(config, from, to, 1)
-	}
+	})
 	dir := t.TempDir()
 	path := filepath.Join(dir, "nginx.conf")
-	// One worker, so that a kept connection is found again.
+	// With one worker all requests can use the same idle connection.
 	around := "daemon off; worker_processes 1; pid nginx.pid; error_log stderr; events {} http { access_log off;\n"
 	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		around += name + "_temp_path " + name + ";\n"
@@ -65,7 +51,7 @@ func startNginx(t *testing.T, files storetest.TLSFiles, upstreams [2]string) *se
 	}
 	log := background(t, "nginx", "-p", dir, "-c", path, "-e", "stderr")
 	authority := x509.NewCertPool()
-	authority.AppendCertsFromPEM([]byte(readFile(t, files.CA)))
+	authority.AppendCertsFromPEM([]byte(readPage(t, files.CA)))
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: authority},
 		DialContext:     (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}).DialContext,
@@ -78,25 +64,25 @@ func startNginx(t *testing.T, files storetest.TLSFiles, upstreams [2]string) *se
 		}
 		return err == nil
 	})
-	return &service{t: t, url: "https://" + address, log: log, client: &http.Client{Transport: transport, Timeout: 20 * time.Second}}
+	return &instance{t: t, url: "https://" + address, log: log, client: &http.Client{Transport: transport, Timeout: 20 * time.Second}}
 }
 
-// wire passes bytes on to a service, counts the connections, and can lose an answer:
-// the service has sent it, and the gateway's connection ends.
-type wire struct {
+// relay passes bytes on to an instance and counts the connections. It can lose a response that
+// the instance has sent: it closes the gateway's connection instead.
+type relay struct {
 	addr        string
 	connections atomic.Int32
 }
 
-// startWire returns a wire to server. The next answer after lose was set is lost on
-// whichever wire it comes.
-func startWire(t *testing.T, server string, lose *atomic.Bool) *wire {
+// startRelay returns a relay to server. Once lose is set, the next response is lost, on any of
+// the relays that share lose.
+func startRelay(t *testing.T, server string, lose *atomic.Bool) *relay {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{addr: listener.Addr().String()}
+	r := &relay{addr: listener.Addr().String()}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -109,7 +95,7 @@ func startWire(t *testing.T, server string, lose *atomic.Bool) *wire {
 				gateway.Close()
 				continue
 			}
-			w.connections.Add(1)
+			r.connections.Add(1)
 			serving.Go(func() { _, _ = io.Copy(service, gateway); service.Close() })
 			serving.Go(func() {
 				defer gateway.Close()
@@ -126,24 +112,24 @@ func startWire(t *testing.T, server string, lose *atomic.Bool) *wire {
 		}
 	})
 	t.Cleanup(func() { listener.Close(); serving.Wait() })
-	return w
+	return r
 }
 
-func TestInteropNginxBringsTheRequestAsTheClientSentIt(t *testing.T) {
-	redis, files := storetest.StartRedis(t), storetest.NewTLSFiles(t)
+func TestInterop_NginxForwardsRequestsUnchanged(t *testing.T) {
+	redis, files := storetest.SharedRedis(t), storetest.NewTLSFiles(t)
 	var lose atomic.Bool
-	var replicas [2]*service
-	var wires [2]*wire
-	for i := range replicas {
-		replicas[i] = startService(t, testEnviron(redis, "MFA_TRUSTED_PROXIES=127.0.0.1/32", "MFA_TLS_CERT="+files.Cert, "MFA_TLS_KEY="+files.Key))
-		wires[i] = startWire(t, strings.TrimPrefix(replicas[i].url, "http://"), &lose)
+	var instances [2]*instance
+	var relays [2]*relay
+	for i := range instances {
+		instances[i] = startInstance(t, testEnviron(redis, "MFA_TRUSTED_PROXIES=127.0.0.1/32", "MFA_TLS_CERT="+files.Cert, "MFA_TLS_KEY="+files.Key))
+		relays[i] = startRelay(t, strings.TrimPrefix(instances[i].url, "http://"), &lose)
 	}
-	gateway := startNginx(t, files, [2]string{wires[0].addr, wires[1].addr})
-	lines := func(message string) []map[string]any {
-		return append(replicas[0].logLines(message), replicas[1].logLines(message)...)
+	gateway := startNginx(t, files, [2]string{relays[0].addr, relays[1].addr})
+	lines := func() []map[string]any {
+		return append(instances[0].logLines("request"), instances[1].logLines("request")...)
 	}
 
-	key := withKey(replicas[0].newAPIKey("ada"))
+	key := withKey(instances[0].newAPIKey("ada"))
 	longest := ""
 	for n := 5800; len(longest) < 8<<10-3; n++ {
 		longest = newToken(t, goodClaims("ada", jwt.MapClaims{"padding": strings.Repeat("x", n)}))
@@ -166,64 +152,63 @@ func TestInteropNginxBringsTheRequestAsTheClientSentIt(t *testing.T) {
 	if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
 		t.Errorf("request id %q; want nginx's", id)
 	}
-	audited := 0
-	for _, line := range append(lines("request"), lines("audit")...) {
+	found := 0
+	for _, line := range lines() {
 		if line["address"] != "127.0.0.3" || line["request_id"] == claimed {
 			t.Errorf("%v; want the address 127.0.0.3 and nginx's request id", line)
 		}
 		if line["request_id"] == id {
-			audited++
+			found++
 		}
 	}
-	if audited != 2 {
-		t.Errorf("%d lines have the request id %s; want the request's and the audit's", audited, id)
+	if found != 1 {
+		t.Errorf("%d log lines have the request id %s; want 1", found, id)
 	}
-	for i, w := range wires {
-		if n := w.connections.Load(); n != 1 || len(replicas[i].logLines("request")) != 3 {
-			t.Errorf("replica %d: %d connections for %d requests; want 1 for 3", i, n, len(replicas[i].logLines("request")))
+	for i, r := range relays {
+		if n := r.connections.Load(); n != 1 || len(instances[i].logLines("request")) != 3 {
+			t.Errorf("instance %d: %d connections for %d requests; want 1 for 3", i, n, len(instances[i].logLines("request")))
 		}
 	}
 
-	// An answer is lost after the key was made.
+	// A response is lost after the secret was stored.
 	lose.Store(true)
 	retried, _ := gateway.generate(asUser(t, "bob"))
-	storetest.Eventually(t, func() bool { return len(lines("request")) == 8 })
+	storetest.Eventually(t, func() bool { return len(lines()) == 8 })
 	outcomes := map[any]int{}
-	for _, line := range lines("audit") {
+	for _, line := range lines() {
 		outcomes[line["outcome"]]++
 	}
 	if again, _ := gateway.generate(asUser(t, "bob")); lose.Load() || retried != again || outcomes["created"] != 2 {
-		t.Errorf("answer lost %t, outcomes %v, same key %t; want ada's and bob's created once each", !lose.Load(), outcomes, retried == again)
+		t.Errorf("response lost %t, outcomes %v, same key %t; want ada's and bob's created once each", !lose.Load(), outcomes, retried == again)
 	}
 }
 
-// One replica after the other is restarted, as one does: what failed a moment ago is tried
-// again as soon as there is nothing else.
-func TestInteropNginxFindsAReplicaThatIsBack(t *testing.T) {
-	redis, files := storetest.StartRedis(t), storetest.NewTLSFiles(t)
+// The instances restart one after the other. nginx must use the first again at once.
+func TestInterop_NginxFindsARestartedInstance(t *testing.T) {
+	redis, files := storetest.SharedRedis(t), storetest.NewTLSFiles(t)
 	var addresses [2]string
-	var replicas [2]*service
+	var instances [2]*instance
 	restart := func(i int) {
-		replicas[i] = startService(t, testEnviron(redis, "MFA_LISTEN="+addresses[i], "MFA_TLS_CERT="+files.Cert, "MFA_TLS_KEY="+files.Key))
+		instances[i] = startInstance(t, testEnviron(redis, "MFA_LISTEN="+addresses[i], "MFA_TLS_CERT="+files.Cert, "MFA_TLS_KEY="+files.Key))
 	}
-	for i := range replicas {
+	for i := range instances {
 		addresses[i] = fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
 		restart(i)
 	}
 	gateway := startNginx(t, files, addresses)
-	replicas[0].stop()
+	instances[0].stop()
 	for range 4 {
 		gateway.generate(asUser(t, "ada"))
 	}
 	restart(0)
-	replicas[1].stop()
+	instances[1].stop()
 	for range 4 {
 		gateway.generate(asUser(t, "ada"))
 	}
 }
 
-// What a caller says of the trace would be believed.
-func TestInteropNginxPassesNoTraceOfTheCallersOn(t *testing.T) {
+// The service would accept a trace context that a caller made up.
+func TestInterop_NginxDropsTheCallersTraceContext(t *testing.T) {
 	files := storetest.NewTLSFiles(t)
 	certificate, err := tls.LoadX509KeyPair(files.Cert, files.Key)
 	if err != nil {
@@ -241,13 +226,13 @@ func TestInteropNginxPassesNoTraceOfTheCallersOn(t *testing.T) {
 	}))
 	got := <-received
 	if got.Get("X-Api-Key") != "k" || got.Values("Traceparent") != nil || got.Values("Tracestate") != nil {
-		t.Errorf("the service gets %v; want the credential, and no trace", got)
+		t.Errorf("the service gets %v; want the credential and no trace context", got)
 	}
 }
 
-func TestInteropNginxWaitsLongerThanTheService(t *testing.T) {
-	config := nginxConfig(t)
-	seconds := func(name string) time.Duration {
+func TestInterop_NginxTimeoutsFitTheService(t *testing.T) {
+	config := readPage(t, nginxFile)
+	duration := func(name string) time.Duration {
 		found := regexp.MustCompile(name + ` (\S+);`).FindStringSubmatch(config)
 		if found == nil {
 			t.Fatalf("no %s", name)
@@ -258,12 +243,13 @@ func TestInteropNginxWaitsLongerThanTheService(t *testing.T) {
 		}
 		return d
 	}
-	for name, ours := range map[string]time.Duration{"proxy_read_timeout": writeTimeout, "proxy_send_timeout": readTimeout} {
-		if d := seconds(name); d <= ours {
+	server := lifecycle.NewServer(nil, nil, slog.New(slog.DiscardHandler))
+	for name, ours := range map[string]time.Duration{"proxy_read_timeout": server.WriteTimeout, "proxy_send_timeout": server.ReadTimeout} {
+		if d := duration(name); d <= ours {
 			t.Errorf("%s is %v; want more than %v", name, d, ours)
 		}
 	}
-	if d := seconds("keepalive_timeout"); d >= idleTimeout {
-		t.Errorf("keepalive_timeout is %v; want less than %v, so that nginx closes first", d, idleTimeout)
+	if d := duration("keepalive_timeout"); d >= server.IdleTimeout {
+		t.Errorf("keepalive_timeout is %v; want less than %v, so that nginx closes first", d, server.IdleTimeout)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,67 +20,45 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// alert is a row of the README's table of what to alert on.
-type alert struct{ name, query, hold string }
+// alert is an alert's name and the value that it compares.
+type alert struct{ name, query, value string }
 
-func readmeAlerts(t *testing.T) (alerts []alert) {
+func readAlerts(t *testing.T) (alerts []alert) {
 	t.Helper()
-	_, chapter, _ := strings.Cut(readFile(t, "../README.md"), "\n### What to alert on\n")
-	chapter, _, _ = strings.Cut(chapter, "\n### ")
-	for _, row := range regexp.MustCompile("(?m)^\\| ([^|]+) \\| `([^`|]+)` \\| (\\d+m) \\| [^|]+ \\|$").FindAllStringSubmatch(chapter, -1) {
-		alerts = append(alerts, alert{row[1], row[2], row[3]})
+	rule := regexp.MustCompile(`(?m)^      - alert: (\w+)\n(?:        #.*\n)*        expr: ((.+) [<>] [0-9.]+)$`)
+	for _, found := range rule.FindAllStringSubmatch(readPage(t, alertsFile), -1) {
+		alerts = append(alerts, alert{found[1], found[2], found[3]})
 	}
 	if len(alerts) != 5 {
-		t.Fatalf("README.md has %d signals to alert on; want 5", len(alerts))
+		t.Fatalf("%s has %d alerts; want 5", alertsFile, len(alerts))
 	}
 	return alerts
 }
 
-// scrapeConfig is the README's, for these targets.
-func scrapeConfig(t *testing.T, targets [2]string) string {
-	t.Helper()
-	found := regexp.MustCompile(`(?m)^    scrape_configs:\n(      .*\n)+`).FindString(readFile(t, "../README.md"))
-	for i, target := range targets {
-		name := fmt.Sprintf("mfa-%d.internal:9090", i+1)
-		if strings.Count(found, name) != 1 {
-			t.Fatalf("README.md: %s is not once in the scrape configuration %q", name, found)
-		}
-		found = strings.Replace(found, name, target, 1)
-	}
-	return strings.ReplaceAll("\n"+found, "\n    ", "\n")
-}
-
-// startPrometheus starts a Prometheus that has the alerts for its rules and scrapes targets.
-func startPrometheus(t *testing.T, alerts []alert, targets [2]string) *service {
+// startPrometheus starts a Prometheus with the files of deploy/ that scrapes targets.
+func startPrometheus(t *testing.T, targets [2]string) *instance {
 	t.Helper()
 	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
-	config, rules := filepath.Join(dir, "prometheus.yml"), filepath.Join(dir, "rules.yml")
-	var of []map[string]string
-	for _, a := range alerts {
-		of = append(of, map[string]string{"alert": a.name, "expr": a.query, "for": a.hold})
-	}
-	text, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "mfa", "rules": of}}}) // JSON is YAML
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, rules, string(text))
-	write(t, config, "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nrule_files: ["+rules+"]"+scrapeConfig(t, targets))
+	config, rules := filepath.Join(dir, "prometheus.yaml"), filepath.Join(dir, "alerts.yaml")
+	write(t, rules, readPage(t, alertsFile))
+	write(t, config, "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"+replaceEach(t, readPage(t, prometheusFile),
+		map[string]string{"mfa-1.internal:9090": targets[0], "mfa-2.internal:9090": targets[1]}))
 	printed(t, exec.CommandContext(t.Context(), "promtool", "check", "rules", "--lint-fatal", rules), "")
 	printed(t, exec.CommandContext(t.Context(), "promtool", "check", "config", "--lint-fatal", config), "")
 	log := background(t, "prometheus", "--config.file="+config, "--storage.tsdb.path="+dir+"/data", "--web.listen-address="+address)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	storetest.Eventually(t, func() bool {
-		answer, err := client.Get("http://" + address + "/-/ready")
+		response, err := client.Get("http://" + address + "/-/ready")
 		if err == nil {
-			answer.Body.Close()
+			response.Body.Close()
 		}
-		return err == nil && answer.StatusCode == http.StatusOK
+		return err == nil && response.StatusCode == http.StatusOK
 	})
-	return &service{t: t, url: "http://" + address, log: log, client: client}
+	return &instance{t: t, url: "http://" + address, log: log, client: client}
 }
 
-// query returns the values that Prometheus finds at present.
-func (s *service) query(query string) (values []string) {
+// query returns the present values of a query.
+func (s *instance) query(query string) (values []string) {
 	s.t.Helper()
 	var found struct {
 		Data struct {
@@ -98,8 +75,8 @@ func (s *service) query(query string) (values []string) {
 	return values
 }
 
-// firing names the alerts whose query finds something.
-func (s *service) firing(alerts []alert) (names []string) {
+// firing names the alerts whose query has a value.
+func (s *instance) firing(alerts []alert) (names []string) {
 	s.t.Helper()
 	for _, a := range alerts {
 		if len(s.query(a.query)) > 0 {
@@ -109,87 +86,80 @@ func (s *service) firing(alerts []alert) (names []string) {
 	return names
 }
 
-// threshold is where a query begins to compare.
-var threshold = regexp.MustCompile(` [<>] [0-9.]+$`)
-
-// replica is what is broken: a service that has everything of which an alert tells. Beside
-// it there is another one.
-type replica struct {
-	*service
-	other    *service
+// watched is an instance that a test breaks, a second one, and their surroundings.
+type watched struct {
+	*instance
+	second   *instance
 	redis    *storetest.RedisServer
 	proxy    *storetest.Proxy
 	issuer   *issuer
-	sealKeys string // the file
+	sealKeys string // path of the file
 }
 
-func startReplica(t *testing.T) replica {
+func startWatched(t *testing.T) watched {
 	t.Helper()
-	r := replica{redis: storetest.StartRedis(t), sealKeys: filepath.Join(t.TempDir(), "seal")}
-	r.proxy = storetest.StartProxy(t, r.redis.Addr)
-	r.issuer = newIssuer(t, set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t, nil))))
-	write(t, r.sealKeys, storetest.NewSealKey("old"))
-	for _, s := range []**service{&r.service, &r.other} {
-		*s = startProcess(t, testEnviron(nil, "MFA_REDIS_URL="+r.proxy.URL, "MFA_JWT_JWKS="+r.issuer.URL,
-			"MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+r.sealKeys, fmt.Sprintf("MFA_ADMIN_LISTEN=127.0.0.1:%d", storetest.FreePort(t))))
+	w := watched{redis: storetest.StartRedis(t), sealKeys: filepath.Join(t.TempDir(), "seal")}
+	w.proxy = storetest.StartProxy(t, w.redis.Addr)
+	w.issuer = newIssuer(t, set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t, nil))))
+	write(t, w.sealKeys, storetest.NewSealKey("old"))
+	for _, s := range []**instance{&w.instance, &w.second} {
+		*s = startProcess(t, testEnviron(nil, "MFA_REDIS_URL="+w.proxy.URL, "MFA_JWT_JWKS="+w.issuer.URL,
+			"MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+w.sealKeys, fmt.Sprintf("MFA_ADMIN_LISTEN=127.0.0.1:%d", storetest.FreePort(t))))
 	}
-	return r
+	return w
 }
 
-func TestInteropPrometheusEachAlertFiresForItsFaultAlone(t *testing.T) {
-	t.Parallel() // as its subtests, because Prometheus waits for 5 s before it scrapes anything
-	alerts := readmeAlerts(t)
-	const gone, failing, refused, unreadable, outdated = 0, 1, 2, 3, 4
+func TestInterop_PrometheusAlertsFireForTheirFaultsAlone(t *testing.T) {
+	t.Parallel() // and so do the faults: Prometheus scrapes nothing for its first 5 s
+	alerts := readAlerts(t)
 	for name, c := range map[string]struct {
-		alert int
-		fault func(r replica)
-		calls bool // there have to be some, for the alert
+		alert string
+		fault func(w watched)
+		calls bool // whether the alert needs calls
 	}{
-		"the process has ended": {gone, func(r replica) { r.stop() }, false},
-		"Redis hangs": {failing, func(r replica) {
-			r.redis.Stop(r.t)
-			r.t.Cleanup(func() { r.redis.Continue(r.t) })
+		"instance stopped": {"MfaInstanceDown", func(w watched) { w.stop() }, false},
+		"Redis hangs": {"MfaCallsFailing", func(w watched) {
+			w.redis.Stop(w.t)
+			w.t.Cleanup(func() { w.redis.Continue(w.t) })
 		}, true},
-		"Redis takes 150 ms, twice": {failing, func(r replica) {
-			r.proxy.Do(storetest.Fault{Action: storetest.Delay(func() time.Duration { return 150 * time.Millisecond })})
+		"Redis slow": {"MfaCallsFailing", func(w watched) { // 150 ms, twice for a call
+			w.proxy.Do(storetest.Fault{Action: storetest.Delay(func() time.Duration { return 150 * time.Millisecond })})
 		}, true},
-		"Redis has lost the API keys": {refused, func(r replica) { r.redis.Client.FlushAll(r.t.Context()) }, true},
-		"the sealing key was dropped": {unreadable, func(r replica) {
-			write(r.t, r.sealKeys, storetest.NewSealKey("new"))
-			r.reload(reloaded)
+		"API keys lost": {"MfaCallsRefused", func(w watched) { w.redis.Client.FlushAll(w.t.Context()) }, true},
+		"sealing key removed": {"MfaSecretsUnreadable", func(w watched) {
+			write(w.t, w.sealKeys, storetest.NewSealKey("new"))
+			w.reload(reloaded)
 		}, true},
-		"the issuer fails, and the replica starts anew": {outdated, func(r replica) {
-			r.issuer.publish(status(http.StatusInternalServerError))
-			r.stop()
-			startProcess(r.t, r.environ)
+		"issuer down at a restart": {"MfaJWKSetOutdated", func(w watched) {
+			w.issuer.publish(status(http.StatusInternalServerError))
+			w.stop()
+			startProcess(w.t, w.environ)
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := startReplica(t)
-			key := withKey(r.newAPIKey("ada"))
+			w := startWatched(t)
+			key := withKey(w.newAPIKey("ada"))
 			var targets [2]string
-			for i, s := range []*service{r.service, r.other} {
+			for i, s := range []*instance{w.instance, w.second} {
 				targets[i] = s.logLines("listening")[0]["admin_address"].(string)
 			}
-			prometheus := startPrometheus(t, alerts, targets)
+			prometheus := startPrometheus(t, targets)
 
-			// All is well, and it is not for want of data that no query finds anything.
+			// Without a fault no alert fires, although each has data.
 			storetest.Eventually(t, func() bool {
-				r.post(key)
+				w.post(key)
 				return prometheus.firing(alerts) == nil && !slices.ContainsFunc(alerts, func(a alert) bool {
-					values := prometheus.query(threshold.ReplaceAllString(a.query, ""))
+					values := prometheus.query(a.value)
 					return values == nil || slices.Contains(values, "NaN")
 				})
 			})
-
-			c.fault(r)
-			want := []string{alerts[c.alert].name}
+			c.fault(w)
 			storetest.Eventually(t, func() bool {
 				if c.calls {
-					r.post(key)
+					w.post(key)
 				}
-				return cmp.Equal(want, prometheus.firing(alerts))
+				return cmp.Equal([]string{c.alert}, prometheus.firing(alerts))
 			})
 		})
 	}

@@ -15,24 +15,24 @@ import (
 )
 
 var (
-	soakTime = flag.Duration("soak.time", 10*time.Minute, "how long to go on")
-	soakSeed = flag.Uint64("soak.seed", rand.Uint64(), "which faults come when; the callers have their own randomness")
+	soakTime = flag.Duration("soak.time", 10*time.Minute, "duration of the test")
+	soakSeed = flag.Uint64("soak.seed", rand.Uint64(), "seed of the faults and their times; the callers have their own randomness")
 )
 
-// TestSoak has two replicas called for a long time while every fault of TestRedisFaults
-// happens, again and again, at random, and keys reach their deadline. `make soak` runs it;
-// with -soak.seed a run's faults come again.
+// TestSoak calls two instances for a long time. Meanwhile the faults of TestFaults happen at
+// random, and pending secrets reach their deadline. `make soak` runs it. -soak.seed repeats a
+// run's faults.
 func TestSoak(t *testing.T) {
 	t.Logf("seed %d", *soakSeed)
 	random := rand.New(rand.NewPCG(*soakSeed, 0))
-	faults := slices.DeleteFunc(theFaults(), func(f fault) bool { return f.url != userURL }) // one URL for the whole run
+	faults := slices.DeleteFunc(allFaults(), func(f fault) bool { return f.url != userURL }) // one URL for the whole run
 	r := newRig(t, userURL, "MFA_PENDING_TTL=1m")
-	replicas := []*service{r.service, startService(t, r.service.environ)}
+	instances := []*instance{r.instance, startInstance(t, r.environ)}
 	h := newHistory()
 	ctx, cancel := context.WithTimeout(t.Context(), *soakTime)
 	defer cancel()
 	ended := make(chan struct{})
-	go func() { h.drive(ctx, replicas, 20, 200); close(ended) }()
+	go func() { h.drive(ctx, instances, 20, 200); close(ended) }()
 
 	happened := map[string]int{}
 	for ctx.Err() == nil {
@@ -45,13 +45,13 @@ func TestSoak(t *testing.T) {
 			h.lose(begin)
 		}
 		happened[f.name]++
-		for _, s := range replicas {
+		for _, s := range instances {
 			s.log.discard()
 		}
 		over := time.Now()
-		storetest.Eventually(t, func() bool { return r.service.post(asUser(t, "ada")).status == http.StatusOK })
+		storetest.Eventually(t, func() bool { return r.post(asUser(t, "ada")).status == http.StatusOK })
 		if took := time.Since(over); took > recoveryTime {
-			t.Errorf("%s: well again after %v; want at most %v", f.name, took, recoveryTime)
+			t.Errorf("%s: recovered after %v; want at most %v", f.name, took, recoveryTime)
 		}
 		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
 	}
@@ -64,5 +64,5 @@ func TestSoak(t *testing.T) {
 	if statuses[http.StatusOK] == 0 || statuses[http.StatusServiceUnavailable] == 0 {
 		t.Errorf("statuses %v; want both 200 and 503", statuses)
 	}
-	t.Logf("statuses %v, slowest answer %v, %d pending keys lost with Redis's data; faults: %v", statuses, h.slowest(), lost, happened)
+	t.Logf("statuses %v, slowest response %v, %d pending secrets lost; faults: %v", statuses, h.slowest(), lost, happened)
 }

@@ -3,119 +3,218 @@
 package bench
 
 import (
-	"errors"
+	"bufio"
+	"context"
 	"fmt"
 	"io"
-	"math"
-	"os"
+	"net"
+	"net/http"
+	"strconv"
 	"strings"
+	"sync"
+	"testing"
 	"time"
+
+	"quiva.ai/mfa/store/storetest"
 )
 
-// abuse is what clients do who mean no good, each on a connection of its own.
+// abuse is one kind of harmful client. Each client has a connection of its own.
 type abuse struct {
-	name        string
-	clients     int
-	every       time.Duration // a client's next attempt
-	attempt     func(c *connection, credential string) error
-	got         []string // what the service does about it
-	connections float64  // that the service has then, the good callers' among them; 0: now more, now fewer
-	memory      float64  // KiB that each of them may cost
-	slower      float64  // good callers may be so many times
+	name    string
+	clients int
+	every   time.Duration // from an attempt of a client to its next
+	attempt func(*connection) error
+	want    string // every response: its status, or closed for none; empty if the connections stay open
 }
 
 const (
-	second      = time.Second
-	closed      = "closed"            // without an answer
-	maxOpen     = 16384               // MFA_MAX_CONNECTIONS
-	perIdle     = 40                  // KiB: net/http's two buffers, a stack, and as much again that is not collected yet
-	perHeader   = perIdle + 2*(16+12) // KiB: and a header's buffer with those before that it has grown from, likewise
-	noEnd       = math.MaxInt
-	chunked     = "Transfer-Encoding: chunked\r\n"
-	requestLine = "POST /accounts/generate-totp-key HTTP/1.1\r\nHost: mfa.test\r\n"
+	closed = "closed"
+
+	// arrivals is the number of clients that begin in a second: their connects alone are
+	// to be no load.
+	arrivals = 1000
+
+	// perConnection bounds the memory of a connection, in KiB: two buffers of net/http, the
+	// header's, a stack, and garbage.
+	perConnection = 64
 )
 
-func abuses() []abuse {
+// abuses returns what reaches a service behind a gateway, at rates that a gateway lets
+// through.
+func abuses(credential string) []abuse {
+	strange := strings.Repeat("X-Many: 0123456789abcdefghij\r\n", 1100) // 32 KiB
 	return []abuse{
-		{"slow headers", 5000, 5 * second, slowHeader(0), []string{closed}, 0, perIdle, maxSlower},
-		{"slow headers of 15 KiB", 5000, 5 * second, slowHeader(15 << 10), []string{closed}, 0, perHeader, maxSlower},
-		{"slow bodies", 2000, 2 * second, authentic("Content-Length: 1000\r\n"), []string{"200"}, 0, perIdle, maxSlower},
-		{"slow bodies of strangers", 2000, 2 * second, strange("Content-Length: 1000\r\n"), []string{"401"}, 0, perIdle, maxSlower},
-		{"idle connections", 10_000, 5 * second, idle, nil, 10_000 + goodCallers, perIdle, maxSlower},
-		{"too many connections", 20_000, 5 * second, idle, []string{closed}, maxOpen, perIdle, maxSlower},
-		{"headers of 16 KiB", 50, second / 20, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader, maxSlower},
-		{"headers of 32 KiB", 50, second / 20, strange(manyFields(32 << 10)), []string{"431"}, 0, perHeader, maxSlower},
-		{"bodies of 10 MiB", 50, second / 2, body("Content-Length: 10485760\r\n", strings.Repeat("x", 64<<10), noEnd), []string{"413"}, 0, perIdle, maxSlower},
-		{"endless bodies", 50, second / 2, body(chunked, "10000\r\n"+strings.Repeat("x", 64<<10)+"\r\n", noEnd), []string{"413"}, 0, perIdle, maxSlower},
-		{"bodies of strangers in chunks of a byte", 50, second / 10, unknown(body(chunked, strings.Repeat("1\r\nx\r\n", 40_000), 1)), []string{"401"}, 0, 50 * perIdle, maxSlower}, // 10 a second, 5 s each
-		{"bad tokens", 50, second / 20, strange("Authorization: Bearer e30.e30.e30\r\n"), []string{"401"}, 0, perIdle, maxSlower},
-		{"headers of 8 KiB without a pause", 50, 0, strange(manyFields(8 << 10)), []string{"401"}, 0, perHeader, maxSlower},
-		{"headers of 16 KiB without a pause", 50, 0, strange(manyFields(16 << 10)), []string{"401"}, 0, perHeader, maxSlower},
-		{"a field of 8 KiB without a pause", 50, 0, strange("Cookie: " + strings.Repeat("x", 8<<10) + "\r\n"), []string{"401"}, 0, perHeader, maxSlower},
-		{"70 fields without a pause", 50, 0, strange(manyFields(2 << 10)), []string{"401"}, 0, perHeader, maxSlower},
-		{"1000 fields in 4 KiB without a pause", 50, 0, strange(strings.Repeat("a:\r\n", 1000)), []string{"401"}, 0, perHeader, maxSlower},
+		{"slow headers", 5000, 5 * time.Second, slowHeader, closed},
+		{"slow bodies", 2000, 2 * time.Second, send(requestLine + "Content-Length: 1000\r\n" + credential + "\r\n"), "200"},
+		{"idle connections", 10_000, 0, idle, ""},
+		{"bodies of 10 MiB", 10, time.Second, largeBody(requestLine + "Content-Length: 10485760\r\n" + credential + "\r\n"), "413"},
+		{"headers of 32 KiB", 50, time.Second / 20, send(string(request(strange))), "431"},
+		{"bad tokens", 50, time.Second / 20, send(string(request("Authorization: Bearer e30.e30.e30\r\n"))), "401"},
 	}
 }
 
-// slowHeader begins with a field of some size and sends one more byte of it a second.
-func slowHeader(size int) func(*connection, string) error {
-	beginning := requestLine + "X-Slow: " + strings.Repeat("x", size)
-	return func(c *connection, _ string) error {
-		_, err := io.WriteString(c, beginning)
-		for err == nil {
-			if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
-				return err
-			}
-			if _, err := c.answers.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
-				return c.SetReadDeadline(time.Time{})
-			}
-			_, err = io.WriteString(c, "x")
-		}
+func send(text string) func(*connection) error {
+	return func(c *connection) error {
+		_, err := io.WriteString(c, text)
 		return err
 	}
 }
 
-func authentic(fields string) func(*connection, string) error {
-	return func(c *connection, credential string) error {
-		_, err := io.WriteString(c, requestLine+fields+credential+"\r\n")
-		return err
+// slowHeader sends a byte of a header a second until the service closes the connection.
+func slowHeader(c *connection) error {
+	_, err := io.WriteString(c, requestLine+"X-Slow: ")
+	for err == nil {
+		time.Sleep(time.Second)
+		_, err = io.WriteString(c, "x")
 	}
-}
-
-// unknown is an attempt without a credential.
-func unknown(attempt func(*connection, string) error) func(*connection, string) error {
-	return func(c *connection, _ string) error { return attempt(c, "") }
-}
-
-func strange(fields string) func(*connection, string) error { return unknown(authentic(fields)) }
-
-// idle makes one call, which is refused, and then keeps silent.
-func idle(c *connection, _ string) error {
-	if err := strange("")(c, ""); err != nil {
-		return err
-	}
-	if got, _ := c.outcome(); got != "401" {
-		return fmt.Errorf("%w: %s", errWrongAnswer, got)
-	}
-	_, err := c.answers.Peek(1)
 	return err
 }
 
-func manyFields(size int) string {
-	const field = "X-Many: 0123456789abcdefghij\r\n"
-	return strings.Repeat(field, size/len(field))
+// idle makes one call and then keeps the connection open.
+func idle(c *connection) error {
+	if err := c.call(request(""), http.StatusUnauthorized); err != nil {
+		return err
+	}
+	_, err := c.reader.Peek(1)
+	return err
 }
 
-// body sends this piece of a body so often, or until the connection is closed.
-func body(field, piece string, times int) func(*connection, string) error {
-	return func(c *connection, credential string) error {
-		err := authentic(field)(c, credential)
+// largeBody sends a header and then a body until the service closes the connection.
+func largeBody(header string) func(*connection) error {
+	return func(c *connection) error {
+		_, err := io.WriteString(c, header)
 		go func() {
+			piece := strings.Repeat("x", 64<<10)
 			var err error
-			for i := 0; i < times && err == nil; i++ {
+			for err == nil {
 				_, err = io.WriteString(c, piece)
 			}
 		}()
 		return err
 	}
+}
+
+// measure measures good callers in turn without and with the abuse, and checks the
+// difference.
+func (a abuse) measure(t *testing.T, p *process, requests [][]byte) {
+	good := dial(t, []*process{p}, goodCallers)
+	load(t, good, requests, 0, 2*warmUp, http.StatusOK)
+	goroutines := p.metric(t, "go_goroutines")
+	results := table{
+		title:   fmt.Sprintf("%d clients, %d calls a second by %d good callers", a.clients, goodRate, goodCallers),
+		figures: goodFigures,
+		columns: []column{{name: "quiet"}, {name: "abuse"}},
+		ratios:  []ratio{{1, 0}},
+	}
+	got := map[string]int{}
+	for range *rounds {
+		results.add(0, measureGood(t, p, good, requests)...)
+		end := a.begin(p.address)
+		results.add(1, measureGood(t, p, good, requests)...)
+		for result, n := range end() {
+			got[result] += n
+		}
+		storetest.Eventually(t, func() bool {
+			return p.metric(t, "mfa_connections") == goodCallers && p.metric(t, "go_goroutines") <= goroutines
+		})
+	}
+	results.print(t)
+	a.check(t, results, got)
+	if peak, most := p.memory(t, "VmHWM"), maxMemory+float64(a.clients*perConnection)/1024; peak > most {
+		t.Errorf("peak memory is %.1f MiB; want at most %.1f", peak, most)
+	}
+}
+
+// check compares what the clients got, and what good callers noticed, with what is wanted.
+func (a abuse) check(t *testing.T, results table, got map[string]int) {
+	t.Helper()
+	if a.want == "" {
+		if open := results.values(goodConnections, 1)[0]; len(got) > 0 || open != float64(a.clients+goodCallers) {
+			t.Errorf("%.0f connections are open, results %v; want %d and none", open, got, a.clients+goodCallers)
+		}
+	} else if n := got[a.want]; n == 0 || len(got) > 1 {
+		t.Errorf("the clients got %v; want %s alone", got, a.want)
+	}
+	if slower := median(results.compare(goodP50, ratio{1, 0})); slower > maxSlower {
+		t.Errorf("good callers' p50 is %.2f times that of quiet; want at most %d times", slower, maxSlower)
+	}
+	if p99 := median(results.values(goodP99, 1)); p99 > maxP99 {
+		t.Errorf("good callers' p99 is %.0f µs; want at most %d", p99, maxP99)
+	}
+}
+
+// begin starts the clients and returns when each has connected. end stops them and
+// returns how often which result came.
+func (a abuse) begin(address string) (end func() map[string]int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	results := make(chan string)
+	var begun, running sync.WaitGroup
+	begun.Add(a.clients)
+	for number := range a.clients {
+		running.Go(func() {
+			a.client(ctx, address, time.Duration(number)*time.Second/arrivals, sync.OnceFunc(begun.Done), results)
+		})
+	}
+	counted := make(chan map[string]int)
+	go func() {
+		got := map[string]int{}
+		for result := range results {
+			got[result]++
+		}
+		counted <- got
+	}()
+	begun.Wait()
+	return func() map[string]int {
+		cancel()
+		running.Wait()
+		close(results)
+		return <-counted
+	}
+}
+
+// client attempts the abuse until ctx is done, over one connection for as long as the
+// service leaves it open.
+func (a abuse) client(ctx context.Context, address string, delay time.Duration, begun func(), results chan<- string) {
+	var c *connection
+	for due := time.Now().Add(delay); ; due = due.Add(a.every) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Until(due)):
+		}
+		result, open := "not connected", false
+		if c == nil {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			if err == nil {
+				context.AfterFunc(ctx, func() { conn.Close() })
+				c = &connection{Conn: conn, reader: bufio.NewReader(conn)}
+			}
+			begun()
+		}
+		if c != nil {
+			result, open = c.result(a.attempt)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		results <- result
+		if !open && c != nil {
+			c.Close()
+			c = nil
+		}
+	}
+}
+
+// result makes an attempt, reads the response, and tells whether the connection stays open.
+func (c *connection) result(attempt func(*connection) error) (result string, open bool) {
+	if attempt(c) != nil {
+		return closed, false
+	}
+	response, err := http.ReadResponse(c.reader, nil)
+	if err != nil {
+		return closed, false
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return strconv.Itoa(response.StatusCode), err == nil && !response.Close
 }

@@ -14,9 +14,13 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-var rounds = flag.Int("rounds", 5, "how often each candidate is measured")
+var (
+	rounds = flag.Int("rounds", 5, "how often each server is measured")
+	oldMFA = flag.String("old", "", "path of another mfa, to measure beside this one")
+)
 
-// TestBench is `make bench`.
+// TestBench is `make bench`: the service beside the baseline and, with -old, beside
+// another version of itself.
 func TestBench(t *testing.T) {
 	programs, redis := build(t), storetest.StartRedis(t)
 	hs256, es256, forger := newHS256(), newES256(t), newHS256()
@@ -36,40 +40,48 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// scenario is a table of `make bench`.
+// scenario is one table of `make bench`.
 type scenario struct {
 	name        string
 	connections int
 	measured    int // requests
 	issuer      issuer
-	requests    func(t testing.TB, n int) [][]byte // up to n, made when they are needed
-	keys        apiKeys
-	status      int
+	requests    func(t testing.TB, n int) [][]byte // at most n
+	keys        apiKeys                            // stored before each measurement
+	status      int                                // of the responses
 }
 
 func (s scenario) run(t *testing.T, programs programs, redis *storetest.RedisServer) {
 	requests := s.requests(t, warmUp+s.measured)
-	environ := slices.Concat(s.issuer.environ, environOn(redis.URL), []string{"REDIS_ADDR=" + redis.Addr})
-	served := func(name, program string, status int, environ ...string) candidate {
+	environ := slices.Concat(s.issuer.environ, benchEnviron(redis.URL), []string{"REDIS_ADDR=" + redis.Addr})
+	server := func(name, program string, status int, environ ...string) candidate {
 		return candidate{name, func(t testing.TB) []*process {
-			emptied(t, redis)
-			s.keys.keep(t, redis)
+			flush(t, redis)
+			s.keys.store(t, redis)
 			return []*process{start(t, program, environ)}
 		}, []*storetest.RedisServer{redis}, requests, status}
 	}
-	compare(t, workload{s.connections, s.measured}, 1,
-		served("bare Echo", programs.rival, 200, append(environ, "BARE=1")...),
-		served("thirty lines", programs.rival, s.status, environ...),
-		served("mfa", programs.mfa, s.status, environ...))
+	candidates := []candidate{
+		server("bare Echo", programs.baseline, 200, append(environ, "BARE=1")...),
+		server("baseline", programs.baseline, s.status, environ...),
+		server("mfa", programs.mfa, s.status, environ...),
+	}
+	ratios := []ratio{{2, 1}}
+	if programs.old != "" {
+		candidates = slices.Insert(candidates, 2, server("old mfa", programs.old, s.status, environ...))
+		ratios = []ratio{{2, 1}, {3, 1}, {3, 2}}
+	}
+	compare(t, workload{s.connections, s.measured}, ratios, candidates...)
 }
 
-// environOn are the settings of both programs, but for their keys.
-func environOn(redisURL string) []string {
-	return append(defaultsOn(redisURL), "MFA_MAX_IN_FLIGHT=1024")
+// benchEnviron returns the settings of all servers except for their verification keys. No
+// request is turned away: more may be in flight than there are connections.
+func benchEnviron(redisURL string) []string {
+	return append(defaultEnviron(redisURL), "MFA_MAX_IN_FLIGHT=1024")
 }
 
-// defaultsOn are those that leave the limits as they are without any setting.
-func defaultsOn(redisURL string) []string {
+// defaultEnviron leaves the limits at their defaults.
+func defaultEnviron(redisURL string) []string {
 	return []string{
 		"MFA_REDIS_URL=" + redisURL, "MFA_SEAL_KEYS=" + sealKey,
 		"MFA_JWT_ISSUER=" + tokenIssuer, "MFA_JWT_AUDIENCE=" + tokenAudience,
@@ -79,15 +91,15 @@ func defaultsOn(redisURL string) []string {
 
 var sealKey = storetest.NewSealKey("k1")
 
-// newAccounts are calls of an account each.
+// newAccounts returns n requests of different accounts.
 func (i issuer) newAccounts(t testing.TB, n int) [][]byte { return i.requests(t, 0, n, 1) }
 
 func (i issuer) thousandAccounts(t testing.TB, _ int) [][]byte { return i.requests(t, 0, 1000, 1) }
 
 func noCredential(testing.TB, int) [][]byte { return [][]byte{request("")} }
 
-// apiKeys are API keys of an account each. In the warm-up all of them are used, so that
-// mfa has noted the hour of their last use.
+// apiKeys are API keys of different accounts. The warm-up uses all of them, so that mfa
+// notes the hour of their last use before the measurement.
 type apiKeys []string
 
 func newAPIKeys(n int) (keys apiKeys) {
@@ -97,8 +109,8 @@ func newAPIKeys(n int) (keys apiKeys) {
 	return keys
 }
 
-// keep puts the keys into Redis, for mfa and for the thirty lines.
-func (k apiKeys) keep(t testing.TB, redis *storetest.RedisServer) {
+// store puts the API keys into Redis, in the form of mfa and in the form of the baseline.
+func (k apiKeys) store(t testing.TB, redis *storetest.RedisServer) {
 	t.Helper()
 	backend := open(t, redis.URL)
 	defer backend.Close()
@@ -122,7 +134,7 @@ func (k apiKeys) requests(testing.TB, int) [][]byte {
 	return requests
 }
 
-// open returns the store's own client of a Redis.
+// open connects the store's own client to a Redis.
 func open(t testing.TB, redisURL string) *store.Redis {
 	t.Helper()
 	var location store.RedisURL

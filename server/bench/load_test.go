@@ -18,16 +18,16 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// loadTime bounds everything that is sent over one set of connections.
+// loadTime bounds the use of a connection.
 const loadTime = 30 * time.Minute
 
-// connection is a client that waits for each answer before it sends the next request. It
-// knows as much of HTTP as it takes to check an answer: net/http would cost more than
-// what is measured.
+// connection is a client that waits for each response before it sends the next request.
+// It reads only as much of HTTP as it takes to check a response: net/http's client would
+// cost more than the server.
 type connection struct {
 	net.Conn
-	answers *bufio.Reader
-	body    []byte // of the last answer
+	reader *bufio.Reader
+	body   []byte // of the last response
 }
 
 // dial opens n connections, spread evenly over the servers.
@@ -43,16 +43,17 @@ func dial(t testing.TB, servers []*process, n int) []*connection {
 		if err := conn.SetDeadline(time.Now().Add(loadTime)); err != nil {
 			t.Fatal(err)
 		}
-		connections[i] = &connection{Conn: conn, answers: bufio.NewReader(conn)}
+		connections[i] = &connection{Conn: conn, reader: bufio.NewReader(conn)}
 	}
 	return connections
 }
 
-// errWrongAnswer is an answer, but not the one that is due.
-var errWrongAnswer = errors.New("wrong answer")
+// errWrongResponse is the error for a complete response that is not the expected one.
+var errWrongResponse = errors.New("wrong response")
 
-// load sends n requests, from number first on and beginning again where they end, and
-// returns what each took and what all took. Wrong answers fail the test, which goes on.
+// load sends n requests, beginning with number first, and returns the latency of each and
+// the time that all took. After the last request comes the first again. Wrong responses
+// fail the test without ending it.
 func load(t testing.TB, connections []*connection, requests [][]byte, first, n, status int) (latencies []time.Duration, took time.Duration) {
 	t.Helper()
 	latencies = make([]time.Duration, n)
@@ -66,11 +67,11 @@ func load(t testing.TB, connections []*connection, requests [][]byte, first, n, 
 				err := c.call(requests[(first+i)%len(requests)], status)
 				latencies[i] = time.Since(sent)
 				switch {
-				case errors.Is(err, errWrongAnswer):
+				case errors.Is(err, errWrongResponse):
 					wrong.Add(1)
 					fault = err
 				case err != nil:
-					return err // nothing more can be read from this connection
+					return err // the connection cannot be used any more
 				}
 			}
 			return fault
@@ -78,59 +79,58 @@ func load(t testing.TB, connections []*connection, requests [][]byte, first, n, 
 	}
 	err := running.Wait()
 	took = time.Since(begin)
-	if err != nil && !errors.Is(err, errWrongAnswer) {
+	if err != nil && !errors.Is(err, errWrongResponse) {
 		t.Fatal(err)
 	}
 	if err != nil {
-		t.Errorf("%d of %d answers were wrong, one of them: %v", wrong.Load(), n, err)
+		t.Errorf("%d of %d responses were wrong, for example: %v", wrong.Load(), n, err)
 	}
 	return latencies, took
 }
 
-// call sends a request and demands an answer with this status, and with a secret if it is
-// a 200.
+// call sends a request and checks the response: this status, and with a 200 a secret.
 func (c *connection) call(request []byte, status int) error {
 	got, err := c.roundTrip(request)
-	if err == nil && (got.status != status || status == 200 && !got.secret()) {
-		err = fmt.Errorf("%w: %d %q", errWrongAnswer, got.status, got.body)
+	if err == nil && (got.status != status || status == 200 && !got.hasSecret()) {
+		err = fmt.Errorf("%w: %d %q", errWrongResponse, got.status, got.body)
 	}
 	return err
 }
 
-// answer is what matters of one.
-type answer struct {
+// response is what the checks need of one.
+type response struct {
 	status     int
 	retryAfter bool
-	body       []byte // until the connection's next call
+	body       []byte // valid until the connection's next call
 }
 
-func (a answer) secret() bool { return bytes.Contains(a.body, []byte(`"secret":"`)) }
+func (r response) hasSecret() bool { return bytes.Contains(r.body, []byte(`"secret":"`)) }
 
-// roundTrip sends a request and reads the answer.
-func (c *connection) roundTrip(request []byte) (got answer, err error) {
+// roundTrip sends a request and reads the response.
+func (c *connection) roundTrip(request []byte) (got response, err error) {
 	if _, err := c.Write(request); err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	line, err := c.answers.ReadSlice('\n')
+	line, err := c.reader.ReadSlice('\n')
 	if len(line) > len("HTTP/1.1 200") {
 		got.status, _ = strconv.Atoi(string(line[len("HTTP/1.1 "):len("HTTP/1.1 200")])) // 0 is no status
 	}
 	length := -1
 	for err == nil && len(line) > len("\r\n") {
-		line, err = c.answers.ReadSlice('\n')
+		line, err = c.reader.ReadSlice('\n')
 		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
 			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
 		}
 		got.retryAfter = got.retryAfter || bytes.HasPrefix(line, []byte("Retry-After: "))
 	}
 	if err == nil && length < 0 {
-		err = fmt.Errorf("an answer with status %d and without Content-Length", got.status)
+		err = fmt.Errorf("a response with status %d and without Content-Length", got.status)
 	}
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	c.body = slices.Grow(c.body[:0], length)[:length]
 	got.body = c.body
-	_, err = io.ReadFull(c.answers, got.body)
+	_, err = io.ReadFull(c.reader, got.body)
 	return got, err
 }

@@ -24,39 +24,39 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// programs are the paths of what is measured.
-type programs struct{ mfa, rival string }
+// programs are the paths of the servers.
+type programs struct{ mfa, baseline, old string }
 
-// build builds both programs as `make build` does.
+// build builds mfa and the baseline in the way of `make build`.
 func build(t testing.TB) programs {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Fatal("CPU and memory are read as Linux has them: run this on Linux")
+		t.Fatal("CPU time and memory are read from Linux's interfaces: run this on Linux")
 	}
 	dir := t.TempDir()
-	command := exec.Command("go", "build", "-trimpath", "-o", dir, "quiva.ai/mfa/server", "quiva.ai/mfa/server/bench/rival")
+	command := exec.Command("go", "build", "-trimpath", "-o", dir, "quiva.ai/mfa/server", "quiva.ai/mfa/server/bench/baseline")
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	return programs{filepath.Join(dir, "server"), filepath.Join(dir, "rival")}
+	return programs{filepath.Join(dir, "server"), filepath.Join(dir, "baseline"), *oldMFA}
 }
 
-// process is a server that is measured.
+// process is a running server.
 type process struct {
-	address string // of what is measured
+	address string // of the measured endpoint
 	admin   string // of /metrics
 	pid     int
 	stop    func()
 }
 
-// start starts a program and waits until it serves. The two take the same settings under
-// different names, so that both are given both.
+// start starts a program and waits until it serves. mfa and the baseline have different
+// names for the same settings; each gets both.
 func start(t testing.TB, program string, environ []string) *process {
 	t.Helper()
 	free := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(storetest.FreePort(t))) }
 	p := &process{address: free(), admin: free()}
-	command := exec.Command(program, "serve") // without a place for its output that is /dev/null
+	command := exec.Command(program, "serve") // os/exec sends the output to /dev/null
 	command.Env = slices.Concat(environ, []string{
 		"MFA_LISTEN=" + p.address, "MFA_ADMIN_LISTEN=" + p.admin,
 		"LISTEN=" + p.address, "ADMIN_LISTEN=" + p.admin,
@@ -84,7 +84,7 @@ func start(t testing.TB, program string, environ []string) *process {
 	return p
 }
 
-// get returns what the admin listener answers.
+// get returns the body of the admin listener's response, which has to be a 200.
 func (p *process) get(path string) (string, error) {
 	response, err := http.Get("http://" + p.admin + path)
 	if err != nil {
@@ -107,13 +107,14 @@ func (p *process) metrics(t testing.TB) string {
 	return text
 }
 
-// metric returns the value of one without labels.
+// metric returns the value of a metric that has no labels.
 func (p *process) metric(t testing.TB, name string) float64 {
 	t.Helper()
 	return number(t, p.metrics(t), "\n"+name+" ")
 }
 
-// allocated returns what the processes have allocated since they were started.
+// allocated returns the bytes and the objects that the processes have allocated since
+// their start.
 func allocated(t testing.TB, servers []*process) (size, objects float64) {
 	t.Helper()
 	for _, p := range servers {
@@ -124,7 +125,7 @@ func allocated(t testing.TB, servers []*process) (size, objects float64) {
 	return size, objects
 }
 
-// number returns the number that stands after name.
+// number returns the number that follows name in text.
 func number(t testing.TB, text, name string) float64 {
 	t.Helper()
 	_, rest, _ := strings.Cut(text, name)
@@ -139,12 +140,12 @@ func number(t testing.TB, text, name string) float64 {
 	return value
 }
 
-// cpuTime returns the time that processes have had on a processor, all their threads
-// together, to the nanosecond.
+// cpuTime returns the CPU time of processes, with all their threads, in nanoseconds'
+// resolution.
 func cpuTime(t testing.TB, pids ...int) (total time.Duration) {
 	t.Helper()
 	for _, pid := range pids {
-		clock := int32(^pid<<3 | 2) // clock_getcpuclockid(3), whose C library Go does without
+		clock := int32(^pid<<3 | 2) // as clock_getcpuclockid(3) computes it
 		var used unix.Timespec
 		if err := unix.ClockGettime(clock, &used); err != nil {
 			t.Fatal(err)
@@ -154,7 +155,7 @@ func cpuTime(t testing.TB, pids ...int) (total time.Duration) {
 	return total
 }
 
-// peakMemory returns the most memory that one of the processes has had, in MiB.
+// peakMemory returns the greatest peak of resident memory among the processes, in MiB.
 func peakMemory(t testing.TB, servers []*process) (most float64) {
 	t.Helper()
 	for _, p := range servers {
@@ -163,7 +164,7 @@ func peakMemory(t testing.TB, servers []*process) (most float64) {
 	return most
 }
 
-// memory returns one of the sizes that proc_pid_status(5) names, in MiB.
+// memory returns a size from proc_pid_status(5), such as VmHWM, in MiB.
 func (p *process) memory(t testing.TB, name string) float64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
@@ -173,7 +174,7 @@ func (p *process) memory(t testing.TB, name string) float64 {
 	return number(t, string(status), "\n"+name+":") / 1024
 }
 
-// info returns a number of Redis's INFO.
+// info returns a number from Redis's INFO.
 func info(t testing.TB, server *storetest.RedisServer, name string) float64 {
 	t.Helper()
 	text, err := server.Client.Info(context.Background()).Result()

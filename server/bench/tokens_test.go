@@ -29,7 +29,7 @@ const (
 type issuer struct {
 	method  jwt.SigningMethod
 	key     any
-	environ []string // tells mfa, and the thirty lines, of the key
+	environ []string // the verification key, as a setting of mfa and of the baseline
 }
 
 func newHS256() issuer {
@@ -66,31 +66,38 @@ func newES256(t testing.TB) issuer {
 	}}
 }
 
-// requests are n calls with a token each, of the account number first and those that are
-// step apart from each other.
+// requests returns n requests with a token each: the first of account number first, each
+// further one of the account whose number is greater by step.
 func (i issuer) requests(t testing.TB, first, n, step int) [][]byte {
 	t.Helper()
 	requests := make([][]byte, n)
-	now := time.Now()
 	for r := range requests {
-		account := accountName(first + r*step)
-		token := jwt.NewWithClaims(i.method, jwt.MapClaims{
-			"iss": tokenIssuer, "aud": tokenAudience, "sub": account, "email": account + "@example.com",
-			"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
-		})
-		token.Header["kid"] = keyID
-		signed, err := token.SignedString(i.key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		requests[r] = request("Authorization: Bearer " + signed + "\r\n")
+		requests[r] = request(i.credential(t, accountName(first+r*step)))
 	}
 	return requests
 }
 
+// credential returns a header field with a token that is valid for an hour.
+func (i issuer) credential(t testing.TB, account string) string {
+	t.Helper()
+	now := time.Now()
+	token := jwt.NewWithClaims(i.method, jwt.MapClaims{
+		"iss": tokenIssuer, "aud": tokenAudience, "sub": account, "email": account + "@example.com",
+		"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+	})
+	token.Header["kid"] = keyID
+	signed, err := token.SignedString(i.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "Authorization: Bearer " + signed + "\r\n"
+}
+
 func accountName(number int) string { return fmt.Sprintf("account-%07d", number) }
 
-// request is a call with a header field.
+const requestLine = "POST /accounts/generate-totp-key HTTP/1.1\r\nHost: mfa.test\r\n"
+
+// request returns a request without a body that has this header field, if not empty.
 func request(field string) []byte {
-	return []byte("POST /accounts/generate-totp-key HTTP/1.1\r\nHost: mfa.test\r\nContent-Length: 0\r\n" + field + "\r\n")
+	return []byte(requestLine + "Content-Length: 0\r\n" + field + "\r\n")
 }

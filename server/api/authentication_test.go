@@ -1,0 +1,230 @@
+package api
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store"
+)
+
+const (
+	refusedBody    = `{"error":"Sign in, or send a valid API key, to use this service."}` + "\n"
+	plainChallenge = `Bearer realm="quiva.ai Gateway"`
+	tokenChallenge = plainChallenge + `, error="invalid_token"`
+)
+
+// newTokenWithHeader returns a token whose header is changed.
+func newTokenWithHeader(t testing.TB, method jwt.SigningMethod, key any, name string, value any) string {
+	t.Helper()
+	token := jwt.NewWithClaims(method, jwt.MapClaims{"iss": testIssuer, "aud": testAudience, "sub": "ada", "exp": 4000000000})
+	token.Header[name] = value
+	text, err := token.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// TestAuthentication_Refuses has a row for each kind of refusal. Package auth tests all rules
+// of tokens.
+func TestAuthentication_Refuses(t *testing.T) {
+	a := newTestAPI(t)
+	key, good, secret := a.newAPIKey("ada"), newToken(t, "ada", nil), []byte(testSecret)
+	if got := a.post(join(bearer(good), withKey(key))); got.status != http.StatusOK {
+		t.Fatalf("%d %s; the credentials that the rows change must be good", got.status, got.body)
+	}
+	a.lines()
+	token := func(name string, value any) http.Header {
+		return bearer(newToken(t, "ada", jwt.MapClaims{name: value}))
+	}
+	lookUp, refusals := map[string]int{"get": 1}, map[string]int{}
+	for _, row := range []struct {
+		name      string
+		header    http.Header
+		cause     auth.Cause
+		challenge string
+		calls     map[string]int // to the store
+	}{
+		{"no credentials", nil, auth.NoCredentials, plainChallenge, nil},
+		{"identity headers", http.Header{"X-User-Id": {"ada"}, "X-Forwarded-User": {"ada"}}, auth.NoCredentials, plainChallenge, nil},
+		{"token in a cookie", http.Header{"Cookie": {"token=" + good}}, auth.NoCredentials, plainChallenge, nil},
+		{"another scheme", http.Header{"Authorization": {"Basic YTpi"}}, auth.SchemeUnknown, plainChallenge, nil},
+		{"two tokens", http.Header{"Authorization": {"Bearer " + good, "Bearer " + good}}, auth.SeveralCredentials, tokenChallenge, nil},
+		{"two API keys", http.Header{"X-Api-Key": {key, key}}, auth.SeveralCredentials, plainChallenge, nil},
+		{"malformed API key", withKey(strings.ToUpper(key)), auth.KeyMalformed, plainChallenge, nil},
+		{"unknown API key", withKey(auth.NewAPIKey()), auth.KeyUnknown, plainChallenge, lookUp},
+		{"good token, unknown API key", join(bearer(good), withKey(auth.NewAPIKey())), auth.KeyUnknown, tokenChallenge, lookUp},
+		{"bad token, good API key", join(bearer("a.b.c"), withKey(key)), auth.TokenMalformed, tokenChallenge, nil},
+		{"token and API key of two accounts", join(asUser(t, "bob"), withKey(key)), auth.AccountsDiffer, tokenChallenge, lookUp},
+		{"malformed token", bearer(good + ".x"), auth.TokenMalformed, tokenChallenge, nil},
+		{"alg none", bearer(newTokenWithHeader(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "typ", "JWT")), auth.TokenAlgorithm, tokenChallenge, nil},
+		{"another signing key", bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, secret[1:], "typ", "JWT")), auth.TokenSignature, tokenChallenge, nil},
+		{"another typ", bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, secret, "typ", "dpop+jwt")), auth.TokenHeaderUnexpected, tokenChallenge, nil},
+		{"sub not a string", token("sub", 7), auth.TokenClaimUnexpected, tokenChallenge, nil},
+		{"no sub", token("sub", nil), auth.TokenClaimMissing, tokenChallenge, nil},
+		{"another issuer", token("iss", testIssuer+"/"), auth.TokenIssuer, tokenChallenge, nil},
+		{"another audience", token("aud", "other"), auth.TokenAudience, tokenChallenge, nil},
+		{"expired", token("exp", time.Now().Add(-time.Minute).Unix()), auth.TokenExpired, tokenChallenge, nil},
+		{"not yet valid", token("nbf", time.Now().Add(time.Minute).Unix()), auth.TokenNotYetValid, tokenChallenge, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			a.backend.calls = nil
+			got := a.post(row.header)
+			if got.status != http.StatusUnauthorized || got.body != refusedBody {
+				t.Errorf("%d %s; want 401 %s", got.status, got.body, refusedBody)
+			}
+			if challenge := got.header.Get("Www-Authenticate"); challenge != row.challenge {
+				t.Errorf("challenge %s; want %s", challenge, row.challenge)
+			}
+			if line := a.line(); line["cause"] != string(row.cause) || line["level"] != "INFO" || line["error"] != nil {
+				t.Errorf("log line %v; want INFO and cause %s alone", line, row.cause)
+			}
+			if diff := cmp.Diff(row.calls, a.backend.calls); diff != "" {
+				t.Errorf("calls to the store (-want +got):\n%s", diff)
+			}
+			refusals[string(row.cause)]++
+		})
+	}
+	for cause, count := range refusals {
+		a.wantMetric(t, fmt.Sprintf(`mfa_refusals_total{cause=%q} %d`, cause, count))
+	}
+}
+
+func TestAuthentication_Accepts(t *testing.T) {
+	a := newTestAPI(t)
+	good := newToken(t, "ada", nil)
+	for name, header := range map[string]http.Header{
+		"an API key":                       withKey(a.newAPIKey("ada")),
+		"a token and an API key":           join(bearer(good), withKey(a.newAPIKey("ada"))),
+		"a scheme in any case, spaces":     {"Authorization": {"bEaReR    " + good}},
+		"a token and an identity header":   join(bearer(good), http.Header{"X-User-Id": {"eve"}}),
+		"a token that expired just now":    bearer(newToken(t, "ada", jwt.MapClaims{"exp": time.Now().Add(-20 * time.Second).Unix()})),
+		"a token with a typ in any case":   bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, []byte(testSecret), "typ", "application/AT+JWT")),
+		"a token with an unknown claim":    bearer(newToken(t, "ada", jwt.MapClaims{"SUB": "eve"})),
+		"an account of the longest length": asUser(t, strings.Repeat("x", auth.MaxAccount)),
+	} {
+		if got := a.send(http.MethodPost, generatePath+"?access_token=x&X-Api-Key=y", header, http.NoBody); got.status != http.StatusOK {
+			t.Errorf("%s: %d %s; want 200", name, got.status, got.body)
+		}
+	}
+}
+
+// TestAuthentication_AwaitedKeyHoldsNoSlot has one slot, and a request that waits for the key
+// of its token.
+func TestAuthentication_AwaitedKeyHoldsNoSlot(t *testing.T) {
+	for name, row := range map[string]struct {
+		keyComes, slotTaken bool
+		status              int
+		cause               any
+	}{
+		"accepts when the key comes":            {true, false, http.StatusOK, nil},
+		"refuses when the key does not come":    {false, false, http.StatusUnauthorized, string(auth.TokenKeyUnknown)},
+		"rejects when another has the slot now": {true, true, http.StatusServiceUnavailable, "overloaded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				key := newECKey(t)
+				keySet, refresh := newKeySet(t, newECKey(t), "old")
+				begun, finish := make(chan struct{}, 2), make(chan struct{})
+				if !row.slotTaken {
+					close(finish)
+				}
+				a := newTestAPI(t, withKeySet(t, keySet), withOperation(blockingOperation(begun, finish)), func(c *Config) { c.MaxInFlight = 1 })
+				waiting := make(chan reply)
+				go func() {
+					waiting <- a.post(bearer(newTokenWithHeader(t, jwt.SigningMethodES256, key, "kid", "new")))
+				}()
+				synctest.Wait()
+				go a.post(asUser(t, "bob"))
+				<-begun // so a slot was free
+				if row.keyComes {
+					refresh(key, "new")
+				}
+				if got := <-waiting; got.status != row.status {
+					t.Errorf("%d %s; want %d", got.status, got.body, row.status)
+				}
+				lines := a.lines()
+				if line := lines[len(lines)-1]; line["cause"] != row.cause {
+					t.Errorf("log line %v; want cause %v", line, row.cause)
+				}
+				if row.slotTaken {
+					close(finish)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+func TestAuthentication_UnavailableKeySet(t *testing.T) {
+	keySet := auth.NewKeySet(auth.KeySetLocation{}, time.Hour, time.Now, slog.New(slog.DiscardHandler))
+	a := newTestAPI(t, withKeySet(t, keySet))
+	got := a.post(bearer(newTokenWithHeader(t, jwt.SigningMethodES256, newECKey(t), "kid", "k")))
+	if got.status != http.StatusServiceUnavailable {
+		t.Errorf("%d %s; want 503", got.status, got.body)
+	}
+	if line := a.line(); line["level"] != "INFO" || line["cause"] != "keys_unavailable" {
+		t.Errorf("log line %v; want INFO and cause keys_unavailable", line)
+	}
+}
+
+// withKeySet has tokens verified with keySet, and no API keys.
+func withKeySet(t testing.TB, keySet *auth.KeySet) func(*Config) {
+	t.Helper()
+	return func(c *Config) {
+		c.Authenticator = newAuthenticator(t, store.NewAPIKeys(store.NewMemory(time.Now), time.Now), keySet)
+	}
+}
+
+// newKeySet returns a JWK set that has one key, and a function that replaces the key.
+func newKeySet(t testing.TB, key *ecdsa.PrivateKey, kid string) (keySet *auth.KeySet, refresh func(*ecdsa.PrivateKey, string)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "jwks.json")
+	var location auth.KeySetLocation
+	if err := location.UnmarshalText([]byte(path)); err != nil {
+		t.Fatal(err)
+	}
+	keySet = auth.NewKeySet(location, time.Hour, time.Now, slog.New(slog.DiscardHandler))
+	refresh = func(key *ecdsa.PrivateKey, kid string) {
+		point, err := key.PublicKey.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, y := base64.RawURLEncoding.EncodeToString(point[1:33]), base64.RawURLEncoding.EncodeToString(point[33:])
+		text := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":%q,"x":%q,"y":%q}]}`, kid, x, y)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		go keySet.Run(ctx)
+		synctest.Wait() // Run has read the file
+		stop()
+	}
+	refresh(key, kid)
+	return keySet, refresh
+}
+
+func newECKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}

@@ -1,0 +1,84 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/labstack/echo/v4"
+
+	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store"
+)
+
+// retryAfter is the value of Retry-After in seconds.
+const retryAfter = 1
+
+// errorResponse is what a client sees of an error: a status of the OpenAPI document, or 404
+// or 405 for a request without an operation, and one sentence.
+type errorResponse struct {
+	status  int
+	message string
+}
+
+// responseTo is the one table from errors to responses. An error that is not in it is a
+// fault of ours: the log has it, and the client learns nothing of it.
+func responseTo(err error) errorResponse {
+	switch {
+	case is[*auth.Refusal](err):
+		return errorResponse{http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service."}
+	case is[*http.MaxBytesError](err):
+		return errorResponse{http.StatusRequestEntityTooLarge, "The request body is too large."}
+	case is[*openapi3filter.RequestError](err), errors.Is(err, errUnreadableBody), isBindError(err):
+		return errorResponse{http.StatusBadRequest, "The request does not match the description of the API."}
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, auth.ErrKeysUnavailable), errors.Is(err, errOverloaded):
+		return errorResponse{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again."}
+	case errors.Is(err, echo.ErrNotFound):
+		return errorResponse{http.StatusNotFound, "There is nothing at this address."}
+	case errors.Is(err, echo.ErrMethodNotAllowed):
+		return errorResponse{http.StatusMethodNotAllowed, "This address does not support the request's method."}
+	}
+	return errorResponse{http.StatusInternalServerError, "Something went wrong on our side."}
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// isBindError tells whether a generated handler could not decode a request that matches the
+// document, such as a number that Go's type cannot hold.
+func isBindError(err error) bool {
+	bind, ok := errors.AsType[*echo.HTTPError](err)
+	return ok && bind.Code == http.StatusBadRequest
+}
+
+// If the document gives a 401 another body than every other error, this breaks the build.
+var _ = gen.GenerateTOTPKey401JSONResponse{Body: gen.Error{}}
+
+// writeError writes the response to err, unless a response has begun. It is Echo's
+// HTTPErrorHandler.
+func writeError(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	response := responseTo(err)
+	header := c.Response().Header()
+	if c.Request().Body != http.NoBody && c.Get(bodyWasRead) == nil {
+		// To keep the connection, net/http would read the body before it sends the response,
+		// even a stranger's.
+		header.Set(echo.HeaderConnection, "close")
+	}
+	switch response.status {
+	case http.StatusUnauthorized:
+		refusal, _ := errors.AsType[*auth.Refusal](err)
+		header.Set(echo.HeaderWWWAuthenticate, refusal.Challenge())
+	case http.StatusServiceUnavailable:
+		header.Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter))
+	}
+	// The literal breaks the build if Error gets a member that is not set here.
+	body := gen.Error(struct{ Error string }{response.message})
+	_ = c.JSON(response.status, body) // a failed write means that the client is gone
+}

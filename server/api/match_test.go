@@ -1,0 +1,59 @@
+package api
+
+import (
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"quiva.ai/mfa/server/telemetry"
+)
+
+func TestNew_RejectsDocumentsThatItDoesNotServe(t *testing.T) {
+	const disagree = "OpenAPI document and code disagree; run make generate and follow the build: "
+	const security = disagree + "operation generateTotpKey demands other credentials than bearerAuth or apiKeyAuth"
+	operation := func(d *openapi3.T) *openapi3.Operation { return d.Paths.Find(generatePath).Post }
+	scheme := func(d *openapi3.T, name string) *openapi3.SecurityScheme {
+		return d.Components.SecuritySchemes[name].Value
+	}
+	for name, row := range map[string]struct {
+		change func(*openapi3.T)
+		want   string // "": no error
+	}{
+		"scheme and header in another case": {func(d *openapi3.T) {
+			scheme(d, "bearerAuth").Scheme, scheme(d, "apiKeyAuth").Name = "Bearer", "x-api-key"
+		}, ""},
+		"renamed path": {func(d *openapi3.T) {
+			d.Paths.Set("/elsewhere", d.Paths.Find(generatePath))
+			d.Paths.Delete(generatePath)
+		}, disagree + "route POST " + generatePath + " has no operation"},
+		"additional operation": {func(d *openapi3.T) {
+			d.Paths.Set("/accounts/{id}", &openapi3.PathItem{Get: &openapi3.Operation{OperationID: "getAccount"}})
+		}, disagree + "operation getAccount has no route"},
+		"no security":            {func(d *openapi3.T) { d.Security = nil }, security},
+		"open to all":            {func(d *openapi3.T) { operation(d).Security = &openapi3.SecurityRequirements{} }, security},
+		"also anonymous":         {func(d *openapi3.T) { d.Security = append(d.Security, openapi3.SecurityRequirement{}) }, security},
+		"only a token":           {func(d *openapi3.T) { d.Security = d.Security[:1] }, security},
+		"a token twice":          {func(d *openapi3.T) { d.Security[1] = d.Security[0] }, security},
+		"both together":          {func(d *openapi3.T) { d.Security[0]["apiKeyAuth"] = nil }, security},
+		"both together, or none": {func(d *openapi3.T) { d.Security[0]["apiKeyAuth"], d.Security[1] = nil, openapi3.SecurityRequirement{} }, security},
+		"a scope":                {func(d *openapi3.T) { d.Security[0]["bearerAuth"] = []string{"admin"} }, security},
+		"an undeclared scheme":   {func(d *openapi3.T) { d.Security[0] = openapi3.SecurityRequirement{"mutualTLS": nil} }, security},
+		"no schemes":             {func(d *openapi3.T) { d.Components.SecuritySchemes = nil }, security},
+		"no components":          {func(d *openapi3.T) { d.Components = nil }, security},
+		"a token of OAuth":       {func(d *openapi3.T) { scheme(d, "bearerAuth").Type = "oauth2" }, security},
+		"another HTTP scheme":    {func(d *openapi3.T) { scheme(d, "bearerAuth").Scheme = "basic" }, security},
+		"an API key of HTTP":     {func(d *openapi3.T) { scheme(d, "apiKeyAuth").Type = "http" }, security},
+		"another header":         {func(d *openapi3.T) { scheme(d, "apiKeyAuth").Name = "X-Other" }, security},
+		"an API key in a query":  {func(d *openapi3.T) { scheme(d, "apiKeyAuth").In = "query" }, security},
+	} {
+		t.Run(name, func(t *testing.T) {
+			document := spec(t)
+			row.change(document)
+			_, err := New(Config{Document: document, Observer: telemetry.NewObserver(nil, time.Now)})
+			if row.want == "" && err != nil || row.want != "" && (err == nil || err.Error() != row.want) {
+				t.Errorf("New = %v; want %s", err, row.want)
+			}
+		})
+	}
+}

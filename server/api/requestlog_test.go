@@ -1,0 +1,172 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/store"
+	"quiva.ai/mfa/store/storetest"
+)
+
+func TestRequestID(t *testing.T) {
+	const hexadecimal = "0123456789abcdefABCDEF0123456789"
+	for id, want := range map[string]bool{
+		"123e4567-e89b-12d3-a456-426614174000": true, hexadecimal: true, hexadecimal[:16]: true, hexadecimal + hexadecimal: true,
+		"": false, "1234": false, hexadecimal[:15]: false, hexadecimal + hexadecimal + "0": false,
+		"-" + hexadecimal: false, hexadecimal + "-": false, hexadecimal + "g": false, hexadecimal + "\n": false,
+	} {
+		if got := requestID(http.Header{"X-Request-Id": {id}}); (got == id) != want {
+			t.Errorf("%q: %q; want that it is taken over: %t", id, got, want)
+		}
+	}
+	if first, second := requestID(nil), requestID(nil); first == second {
+		t.Errorf("two requests have the id %s", first)
+	}
+}
+
+// TestRequestLine has all members of a line but time.
+func TestRequestLine(t *testing.T) {
+	const id, address = "0123456789abcdef", "203.0.113.9"
+	clock := storetest.NewClock()
+	a := newTestAPI(t, func(c *Config) {
+		c.Proxies = parseProxies(t, "192.0.2.1/32") // httptest's client
+		c.Now = clock.Now
+		operations := c.Operations
+		c.Operations = operationFunc(func(ctx context.Context) (gen.GenerateTOTPKeyResponseObject, error) {
+			clock.Advance(1500 * time.Microsecond)
+			return operations.GenerateTOTPKey(ctx, gen.GenerateTOTPKeyRequestObject{})
+		})
+	})
+	key := a.newAPIKey("ada")
+	keys, err := a.keys.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name, method, path string
+		header             http.Header
+		want               map[string]any
+	}{
+		{"audit event", "POST", generatePath, withKey(key), map[string]any{
+			"method": "POST", "route": generatePath, "status": 200.0, "duration_us": 1500.0,
+			"event": "totp_key_issued", "account": store.Digest("ada"), "outcome": "created", "scheme": "api_key", "key_id": keys[0].ID,
+		}},
+		{"refusal", "POST", generatePath, nil, map[string]any{"method": "POST", "route": generatePath, "status": 401.0, "duration_us": 0.0, "cause": "no_credentials"}},
+		{"unknown method", strings.ToUpper(key[4:]), generatePath, nil, map[string]any{"method": "other", "route": generatePath, "status": 405.0, "duration_us": 0.0}},
+		{"unknown path", "GET", "/" + key, nil, map[string]any{"method": "GET", "route": "", "status": 404.0, "duration_us": 0.0}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			header := join(http.Header{"X-Request-Id": {id}, "X-Forwarded-For": {address}}, row.header)
+			if got := a.send(row.method, row.path, header, http.NoBody); got.header.Get("X-Request-Id") != id {
+				t.Errorf("X-Request-Id %q; want %s", got.header.Get("X-Request-Id"), id)
+			}
+			line := a.line()
+			delete(line, "time")
+			row.want["msg"], row.want["level"], row.want["request_id"], row.want["address"] = "request", "INFO", id, address
+			if diff := cmp.Diff(row.want, line); diff != "" {
+				t.Errorf("log line (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRequestLine_HasNoCredential(t *testing.T) {
+	a := newTestAPI(t)
+	key, token := a.newAPIKey("ada"), newToken(t, "ada", nil)
+	for _, credential := range []string{key, token} {
+		a.send(http.MethodPost, generatePath, join(bearer(credential), withKey(credential)), strings.NewReader(credential))
+		a.send(http.MethodPost, generatePath+"?key="+credential, http.Header{"X-Request-Id": {credential}, "X-Forwarded-For": {credential}}, http.NoBody)
+		a.send(http.MethodGet, "/"+credential, http.Header{"User-Agent": {credential}, "Cookie": {credential}}, http.NoBody)
+	}
+	text := a.log.text.String()
+	if lines := a.lines(); len(lines) != 6 {
+		t.Errorf("%d log lines; want 6", len(lines))
+	}
+	for _, credential := range []string{key[4:], strings.Split(token, ".")[1], strings.Split(token, ".")[2]} {
+		if strings.Contains(text, credential) {
+			t.Errorf("the log has the credential %s:\n%s", credential, text)
+		}
+	}
+}
+
+func TestRequestLine_OfAnAuditEventIgnoresTheLevel(t *testing.T) {
+	a := newTestAPI(t, func(c *Config) { c.Log = slog.New(slog.DiscardHandler) })
+	a.post(nil)
+	a.post(asUser(t, "ada"))
+	if line := a.line(); line["event"] != "totp_key_issued" {
+		t.Errorf("log line %v; want the audit event alone", line)
+	}
+}
+
+func TestClassify(t *testing.T) {
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	cancelled := fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled)
+	for _, row := range []struct {
+		name   string
+		left   bool // the client
+		err    error
+		status int
+		level  slog.Level
+		want   string
+	}{
+		{"no error", false, nil, 200, slog.LevelInfo, ""},
+		{"refusal", false, &auth.Refusal{Cause: auth.KeyUnknown}, 401, slog.LevelInfo, "cause=key_unknown"},
+		{"client's fault", false, &http.MaxBytesError{}, 413, slog.LevelInfo, ""},
+		{"panic", false, &panicError{err: errors.New("x")}, 500, slog.LevelError, "error=panic: x\n"},
+		{"panic after 200", false, &panicError{err: errors.New("x")}, 200, slog.LevelError, "error=panic: x\n"},
+		{"response cut off", false, errors.New("x"), 200, slog.LevelInfo, "cause=response_cut_off error=x"},
+		{"no JWK set", false, auth.ErrKeysUnavailable, 503, slog.LevelInfo, "cause=keys_unavailable"},
+		{"overload", false, errOverloaded, 503, slog.LevelInfo, "cause=overloaded"},
+		{"store unavailable", false, store.ErrUnavailable, 503, slog.LevelWarn, "error=store unavailable"},
+		{"fault", false, errors.New("x"), 500, slog.LevelError, "error=x"},
+		{"client left", true, cancelled, 503, slog.LevelInfo, "cause=client_left error=store unavailable: context canceled"},
+		{"store unavailable while the client left", true, store.ErrUnavailable, 503, slog.LevelWarn, "error=store unavailable"},
+		{"fault while the client left", true, errors.New("x"), 500, slog.LevelError, "error=x"},
+		{"cancelled though the client is there", false, cancelled, 503, slog.LevelWarn, "error=store unavailable: context canceled"},
+		{"fault cancelled though the client is there", false, context.Canceled, 500, slog.LevelError, "error=context canceled"},
+	} {
+		ctx := t.Context()
+		if row.left {
+			ctx = left
+		}
+		level, attrs := classify(ctx, row.err, row.status)
+		var got []string
+		for _, attr := range attrs {
+			got = append(got, attr.String())
+		}
+		if text := strings.Join(got, " "); level != row.level || text != row.want {
+			t.Errorf("%s: %v %q; want %v %q", row.name, level, text, row.level, row.want)
+		}
+	}
+}
+
+func TestOperation_EndsWhenTheClientLeaves(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	a := newTestAPI(t, withOperation(func(ctx context.Context) (gen.GenerateTOTPKeyResponseObject, error) {
+		leave()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://service"+generatePath, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = asUser(t, "ada")
+	if response, err := a.contract.RoundTrip(r); err == nil {
+		response.Body.Close()
+	}
+	if line := a.line(); line["level"] != "INFO" || line["cause"] != "client_left" || line["error"] != "context canceled" {
+		t.Errorf("log line %v; want INFO and client_left", line)
+	}
+}

@@ -1,0 +1,137 @@
+package config
+
+import (
+	"cmp"
+	"encoding"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"quiva.ai/mfa/server/auth"
+)
+
+var errByteOrderMark = errors.New("begins with a byte order mark")
+
+// assign reads value into field and checks it against the rules in the tag. If it returns an
+// error, the field is unchanged.
+func (s setting) assign(field reflect.Value, value string) error {
+	switch into := field.Addr().Interface().(type) {
+	case *time.Duration:
+		if !readInRange(into, value, s.tag, time.ParseDuration) {
+			return fmt.Errorf("must be a duration from %s to %s, such as 90s", s.tag.Get("min"), s.tag.Get("max"))
+		}
+		return nil
+	case *int:
+		if !readInRange(into, value, s.tag, strconv.Atoi) {
+			return fmt.Errorf("must be a number from %s to %s", s.tag.Get("min"), s.tag.Get("max"))
+		}
+		return nil
+	case *string:
+		allowed := s.tag.Get("oneof")
+		if allowed != "" && !slices.Contains(strings.Split(allowed, ","), value) {
+			return errors.New("must be " + s.help)
+		}
+		*into = value
+		return nil
+	}
+	return assignText(field, value)
+}
+
+// readInRange reads value into the variable that into points to, if parse accepts value and
+// it is between the tags min and max.
+func readInRange[T cmp.Ordered](into *T, value string, tag reflect.StructTag, parse func(string) (T, error)) bool {
+	least, leastErr := parse(tag.Get("min"))
+	most, mostErr := parse(tag.Get("max"))
+	parsed, err := parse(value)
+	if errors.Join(leastErr, mostErr, err) != nil || parsed < least || parsed > most {
+		return false
+	}
+	*into = parsed
+	return true
+}
+
+// assignText has a new value of the field's type read its text, and assigns the value if it
+// accepts the text.
+func assignText(field reflect.Value, text string) error {
+	pointer := field.Kind() == reflect.Pointer
+	kind := field.Type()
+	if pointer {
+		kind = kind.Elem()
+	}
+	read := reflect.New(kind)
+	reader, ok := read.Interface().(encoding.TextUnmarshaler)
+	if !ok {
+		return fmt.Errorf("has the type %s, which reads no text", kind)
+	}
+	if err := reader.UnmarshalText([]byte(text)); err != nil {
+		return err
+	}
+	if !pointer {
+		read = read.Elem()
+	}
+	field.Set(read)
+	return nil
+}
+
+// Address is a host and a port to listen on. An empty host means all addresses, and port 0
+// any free port.
+type Address string
+
+// UnmarshalText reads host:port.
+func (a *Address) UnmarshalText(text []byte) error {
+	host, port, err := net.SplitHostPort(string(text))
+	if _, numeric := strconv.ParseUint(port, 10, 16); err != nil || numeric != nil || strings.ContainsAny(host, " /") {
+		return errors.New("must be host:port, or :port for all addresses")
+	}
+	*a = Address(text)
+	return nil
+}
+
+// clashes tells whether two listeners on a and b would be on the same address. It looks up
+// no names.
+func (a Address) clashes(b Address) bool {
+	host, port, err := net.SplitHostPort(string(a))
+	otherHost, otherPort, otherErr := net.SplitHostPort(string(b))
+	if err != nil || otherErr != nil || port != otherPort || port == "0" {
+		return false
+	}
+	all := []string{"", "0.0.0.0", "::"}
+	return host == otherHost || slices.Contains(all, host) || slices.Contains(all, otherHost)
+}
+
+// Path is the path of a PEM file.
+type Path string
+
+// UnmarshalText reads a path. Text with line breaks is most likely the content of a file.
+func (p *Path) UnmarshalText(text []byte) error {
+	if strings.ContainsAny(string(text), "\r\n") {
+		return errors.New("must be the path of a PEM file, not its content")
+	}
+	*p = Path(text)
+	return nil
+}
+
+// HMACSecret is an HS256 key of at least auth.MinHMACSecret bytes. It never prints itself.
+type HMACSecret []byte
+
+// UnmarshalText takes the bytes of the text as the key. It decodes no base64.
+func (s *HMACSecret) UnmarshalText(text []byte) error {
+	if len(text) < auth.MinHMACSecret {
+		return fmt.Errorf("must have at least %d bytes", auth.MinHMACSecret)
+	}
+	*s = slices.Clone(text)
+	return nil
+}
+
+// Format hides the key from every fmt verb.
+func (HMACSecret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "HMAC secret (hidden)") }
+
+// MarshalText hides the key from encoders, log/slog's among them.
+//
+//nolint:unparam // The error belongs to encoding.TextMarshaler.
+func (HMACSecret) MarshalText() ([]byte, error) { return []byte("HMAC secret (hidden)"), nil }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/speakeasy-api/openapi/linter"
+	"github.com/speakeasy-api/openapi/openapi"
+	openapilinter "github.com/speakeasy-api/openapi/openapi/linter"
+)
+
+func TestOpenAPI_IsValidAndTheSameInBothFormats(t *testing.T) {
+	read := map[string]string{}
+	for format, first := range map[string]string{"yaml": "components:\n", "json": `{"components":{"`} {
+		text := mustRun(t, nil, "openapi", "--format", format)
+		document, err := openapi3.NewLoader().LoadFromData([]byte(text))
+		if err != nil {
+			t.Fatalf("%s: %v", format, err)
+		}
+		if err := document.Validate(t.Context()); err != nil || document.OpenAPI != "3.0.3" {
+			t.Errorf("%s: OpenAPI %s, %v; want 3.0.3 and valid", format, document.OpenAPI, err)
+		}
+		operation := document.Paths.Find("/accounts/generate-totp-key").GetOperation(http.MethodPost)
+		if operation.OperationID != "generateTotpKey" || operation.Responses.Status(503) == nil {
+			t.Errorf("%s: the operation is %+v; want generateTotpKey with the overlay's 503", format, operation)
+		}
+		if !strings.HasPrefix(text, first) || !strings.HasSuffix(text, "\n") {
+			t.Errorf("%s: begins with %.20q; want %q, and a line break at the end", format, text, first)
+		}
+		again, err := json.Marshal(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read[format] = string(again)
+	}
+	if diff := cmp.Diff(read["json"], read["yaml"]); diff != "" {
+		t.Errorf("the formats differ (-JSON +YAML):\n%s", diff)
+	}
+	if mustRun(t, nil, "openapi") != mustRun(t, nil, "openapi", "--format", "yaml") {
+		t.Error("the default format is not YAML")
+	}
+}
+
+// The linter's other rules demand members that upstream's document does not have, such as
+// limits and examples for each schema, headers of a rate limit, and a licence.
+func TestOpenAPI_PassesTheLintersRecommendedRules(t *testing.T) {
+	document, invalid, err := openapi.Unmarshal(t.Context(), strings.NewReader(mustRun(t, nil, "openapi")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := openapilinter.NewLinter(&linter.Config{Extends: []string{"recommended"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := rules.Lint(t.Context(), linter.NewDocumentInfo(document, "openapi.yaml"), invalid, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range found.Results {
+		t.Error(finding)
+	}
+}
+
+func TestOpenAPI_IsServedByTheAdminListenerAlone(t *testing.T) {
+	dev := startDev(t, localPort)
+	response, body := dev.send(t, http.MethodGet, "http://"+dev.admin+"/openapi.json", nil)
+	want := mustRun(t, nil, "openapi", "--format", "json")
+	if response.StatusCode != http.StatusOK || body != want || response.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("/openapi.json: %s, %.100s; want 200, %.100s", response.Status, body, want)
+	}
+	if response, _ := dev.send(t, http.MethodGet, "http://"+dev.api+"/openapi.json", nil); response.StatusCode != http.StatusNotFound {
+		t.Errorf("/openapi.json of the API: %s; want 404", response.Status)
+	}
+}

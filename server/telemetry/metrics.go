@@ -1,0 +1,105 @@
+package telemetry
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"quiva.ai/mfa/store"
+)
+
+// Metrics are the service's metrics. They have a registry of their own: metrics that a library
+// registers for the whole process stay out. Metrics is safe for concurrent use.
+type Metrics struct {
+	registry   *prometheus.Registry
+	requests   *prometheus.HistogramVec
+	overloaded prometheus.Counter
+	refusals   *prometheus.CounterVec
+	generated  *prometheus.CounterVec
+	storeCalls *prometheus.HistogramVec
+}
+
+// durationBuckets go from half a millisecond to twice the half second that callers are
+// promised.
+func durationBuckets() []float64 {
+	return []float64{.0005, .001, .002, .004, .008, .016, .032, .064, .125, .25, .5, 1}
+}
+
+// NewMetrics returns metrics that are all zero.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mfa_request_duration_seconds", Buckets: durationBuckets(),
+			Help: "Duration of requests to the API by operation (none: no such path or method) and status.",
+		}, []string{"operation", "status"}),
+		overloaded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mfa_overloaded_total", Help: "Requests rejected because MFA_MAX_IN_FLIGHT others were in flight.",
+		}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mfa_refusals_total", Help: "Requests that were not authenticated, by cause.",
+		}, []string{"cause"}),
+		generated: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mfa_generate_outcomes_total", Help: "Calls to generate a TOTP key, by outcome.",
+		}, []string{"outcome"}),
+		storeCalls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mfa_store_duration_seconds", Buckets: durationBuckets(),
+			Help: "Duration of requests' calls to the store (Redis) by method and outcome.",
+		}, []string{"method", "outcome"}),
+	}
+	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.storeCalls,
+		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// Make every outcome's counter now: rate() misses the first event of a counter that
+	// appears with it.
+	for _, outcome := range []store.Outcome{store.Created, store.Reused, store.ReplacedUnreadable, store.ReplacedExpired, outcomeUnavailable} {
+		m.generated.WithLabelValues(string(outcome))
+	}
+	return m
+}
+
+// AddOperation makes the operation's counters for the statuses that alerts are about.
+func (m *Metrics) AddOperation(operation string) {
+	for _, status := range []int{http.StatusOK, http.StatusUnauthorized, http.StatusInternalServerError, http.StatusServiceUnavailable} {
+		m.requests.WithLabelValues(operation, strconv.Itoa(status))
+	}
+}
+
+// Handler serves /metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// CountOverload counts a request that was rejected because too many were in flight.
+func (m *Metrics) CountOverload() { m.overloaded.Inc() }
+
+// CountRefusal counts a request that was not authenticated.
+func (m *Metrics) CountRefusal(cause string) { m.refusals.WithLabelValues(cause).Inc() }
+
+// CountGenerated counts a call to generate a TOTP key: by outcome if err is nil, else by the
+// kind of err.
+func (m *Metrics) CountGenerated(outcome store.Outcome, err error) {
+	m.generated.WithLabelValues(outcomeOf(err, outcome)).Inc()
+}
+
+// Gauge registers a gauge that has the value of the function.
+func (m *Metrics) Gauge(name, help string, labels map[string]string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+}
+
+// Counter registers a counter that has the value of the function.
+func (m *Metrics) Counter(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+}
+
+func (m *Metrics) observeRequest(operation string, status int, took time.Duration) {
+	m.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+func (m *Metrics) observeStore(method, outcome string, took time.Duration) {
+	m.storeCalls.WithLabelValues(method, outcome).Observe(took.Seconds())
+}

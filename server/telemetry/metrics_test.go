@@ -1,0 +1,116 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"quiva.ai/mfa/store"
+)
+
+// scrape returns the lines of /metrics that contain all parts, without those that contain
+// _bucket.
+func scrape(t *testing.T, m *Metrics, parts ...string) []string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	var lines []string
+	for line := range strings.Lines(w.Body.String()) {
+		matches := !strings.Contains(line, "_bucket{") && w.Code == http.StatusOK
+		for _, part := range parts {
+			matches = matches && strings.Contains(line, part)
+		}
+		if matches {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+func wantLines(t *testing.T, got, want []string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
+func TestMetrics_ShowsEveryMetric(t *testing.T) {
+	m := NewMetrics()
+	m.AddOperation("operate")
+	m.observeRequest("operate", http.StatusOK, 100*time.Millisecond)
+	m.CountOverload()
+	m.CountRefusal("expired")
+	m.CountGenerated(store.Created, nil)
+	m.CountGenerated("", store.ErrUnavailable)
+	m.CountGenerated("", fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled))
+	m.observeStore("get", "ok", 2*time.Millisecond)
+	m.Gauge("mfa_gauge", "A gauge.", map[string]string{"state": "idle"}, func() float64 { return 5 })
+	m.Counter("mfa_counter_total", "A counter.", func() float64 { return 6 })
+	wantLines(t, scrape(t, m, "mfa_"), []string{
+		"# HELP mfa_counter_total A counter.",
+		"# TYPE mfa_counter_total counter",
+		"mfa_counter_total 6",
+		"# HELP mfa_gauge A gauge.",
+		"# TYPE mfa_gauge gauge",
+		`mfa_gauge{state="idle"} 5`,
+		"# HELP mfa_generate_outcomes_total Calls to generate a TOTP key, by outcome.",
+		"# TYPE mfa_generate_outcomes_total counter",
+		`mfa_generate_outcomes_total{outcome="client_left"} 1`,
+		`mfa_generate_outcomes_total{outcome="created"} 1`,
+		`mfa_generate_outcomes_total{outcome="replaced_expired"} 0`,
+		`mfa_generate_outcomes_total{outcome="replaced_unreadable"} 0`,
+		`mfa_generate_outcomes_total{outcome="reused"} 0`,
+		`mfa_generate_outcomes_total{outcome="unavailable"} 1`,
+		"# HELP mfa_overloaded_total Requests rejected because MFA_MAX_IN_FLIGHT others were in flight.",
+		"# TYPE mfa_overloaded_total counter",
+		"mfa_overloaded_total 1",
+		"# HELP mfa_refusals_total Requests that were not authenticated, by cause.",
+		"# TYPE mfa_refusals_total counter",
+		`mfa_refusals_total{cause="expired"} 1`,
+		"# HELP mfa_request_duration_seconds Duration of requests to the API by operation (none: no such path or method) and status.",
+		"# TYPE mfa_request_duration_seconds histogram",
+		`mfa_request_duration_seconds_sum{operation="operate",status="200"} 0.1`,
+		`mfa_request_duration_seconds_count{operation="operate",status="200"} 1`,
+		`mfa_request_duration_seconds_sum{operation="operate",status="401"} 0`,
+		`mfa_request_duration_seconds_count{operation="operate",status="401"} 0`,
+		`mfa_request_duration_seconds_sum{operation="operate",status="500"} 0`,
+		`mfa_request_duration_seconds_count{operation="operate",status="500"} 0`,
+		`mfa_request_duration_seconds_sum{operation="operate",status="503"} 0`,
+		`mfa_request_duration_seconds_count{operation="operate",status="503"} 0`,
+		"# HELP mfa_store_duration_seconds Duration of requests' calls to the store (Redis) by method and outcome.",
+		"# TYPE mfa_store_duration_seconds histogram",
+		`mfa_store_duration_seconds_sum{method="get",outcome="ok"} 0.002`,
+		`mfa_store_duration_seconds_count{method="get",outcome="ok"} 1`,
+	})
+	for _, name := range []string{"go_build_info{", "go_goroutines ", "process_open_fds "} {
+		if lines := scrape(t, m, name); !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, name) }) {
+			t.Errorf("no sample of %q", name)
+		}
+	}
+}
+
+// An alert compares calls with the bucket of 0.25 s.
+func TestMetrics_HasBucketsUpToOneSecond(t *testing.T) {
+	m := NewMetrics()
+	m.observeRequest("operate", http.StatusOK, 250*time.Millisecond)
+	m.observeRequest("operate", http.StatusOK, time.Second)
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	var got []string
+	for line := range strings.Lines(w.Body.String()) {
+		if text, ok := strings.CutPrefix(line, `mfa_request_duration_seconds_bucket{operation="operate",status="200",le=`); ok {
+			got = append(got, strings.TrimSpace(text))
+		}
+	}
+	wantLines(t, got, []string{
+		`"0.0005"} 0`, `"0.001"} 0`, `"0.002"} 0`, `"0.004"} 0`, `"0.008"} 0`, `"0.016"} 0`, `"0.032"} 0`, `"0.064"} 0`, `"0.125"} 0`,
+		`"0.25"} 1`, `"0.5"} 1`, `"1"} 2`, `"+Inf"} 2`,
+	})
+}

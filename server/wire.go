@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"quiva.ai/mfa/gen"
+	"quiva.ai/mfa/server/api"
+	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/config"
+	"quiva.ai/mfa/server/lifecycle"
+	"quiva.ai/mfa/server/mfa"
+	"quiva.ai/mfa/server/telemetry"
+	"quiva.ai/mfa/store"
+)
+
+// service is the wired program.
+type service struct {
+	*app
+	settings    *config.Settings
+	level       *slog.LevelVar
+	log         *slog.Logger
+	observer    *telemetry.Observer
+	backend     store.Backend
+	pending     *store.Pending
+	keyring     atomic.Pointer[loadedKeyring]
+	keySet      *auth.KeySet           // nil without MFA_JWT_JWKS
+	certificate *lifecycle.Certificate // nil without TLS
+	notifier    lifecycle.Notifier
+	handler     http.Handler // of the API
+	document    []byte       // the OpenAPI document as JSON
+}
+
+// loadedKeyring is the keyring in use and the time since when.
+type loadedKeyring struct {
+	*store.Keyring
+	at time.Time
+}
+
+// wire makes the service's parts from its settings. closeAll releases them.
+func (a *app) wire(ctx context.Context, settings *config.Settings) (s *service, closeAll func(), err error) {
+	s = &service{app: a, settings: settings, level: new(slog.LevelVar), notifier: lifecycle.NewNotifier(a.environ)}
+	s.level.Set(settings.Level())
+	s.log = telemetry.NewLogger(a.stderr, s.level, settings.LogFormat)
+	if s.document, err = gen.GetSpecJSON(); err != nil {
+		return nil, nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
+	}
+	if settings.TLSCert != "" {
+		s.certificate, err = lifecycle.LoadCertificate(string(settings.TLSCert), string(settings.TLSKey), a.now, s.log)
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if settings.JWTKeySet != nil {
+		s.keySet = auth.NewKeySet(*settings.JWTKeySet, settings.JWTRefresh, a.now, s.log)
+	}
+	tracer, flushTraces, err := telemetry.StartTraces(ctx, a.environ, version(), s.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.observer = telemetry.NewObserver(tracer, a.now)
+	s.backend = s.openBackend()
+	closeAll = func() {
+		_ = s.backend.Close() // the program ends: nothing is left to do about an error
+		flushTraces()
+	}
+	if s.handler, err = s.newAPI(); err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	return s, closeAll, nil
+}
+
+// openBackend opens Redis, or the store in memory where --dev allows it.
+func (s *service) openBackend() store.Backend {
+	if s.settings.RedisURL != nil {
+		return store.NewRedis(*s.settings.RedisURL)
+	}
+	s.log.Warn("no MFA_REDIS_URL: secrets and API keys are kept in memory, for this process only, and lost when it stops")
+	return store.NewMemory(s.now)
+}
+
+// newAPI puts the API together: authentication and operations on the observed store.
+func (s *service) newAPI() (http.Handler, error) {
+	document, err := gen.GetSpec()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
+	}
+	observed := s.observer.Backend(s.backend)
+	s.pending = store.NewPending(observed, s.settings.SealKeys, s.settings.PendingTTL, s.now)
+	s.useKeyring(s.settings.SealKeys)
+	authenticator, err := auth.New(auth.Config{
+		Keys:       keyFinder{store.NewAPIKeys(observed, s.now)},
+		KeyTime:    api.AuthenticateTimeout,
+		HMACSecret: s.settings.JWTSecret,
+		KeySet:     s.keySet,
+		Issuer:     s.settings.JWTIssuer,
+		Audience:   s.settings.JWTAudience,
+		Leeway:     s.settings.JWTLeeway,
+		Now:        s.now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return api.New(api.Config{
+		Document:      document,
+		Authenticator: authenticator,
+		Operations:    mfa.New(mfa.Config{Issuer: s.settings.Issuer, Pending: s.pending, Metrics: s.observer.Metrics, Now: s.now}),
+		MaxInFlight:   s.settings.MaxInFlight,
+		Proxies:       s.settings.Proxies,
+		Observer:      s.observer,
+		Now:           s.now,
+		Log:           s.log,
+		AuditLog:      telemetry.NewLogger(s.stderr, slog.Level(math.MinInt), s.settings.LogFormat),
+	})
+}
+
+// useKeyring has pending secrets sealed and opened with keyring from now on.
+func (s *service) useKeyring(keyring *store.Keyring) {
+	s.pending.SetKeyring(keyring)
+	s.keyring.Store(&loadedKeyring{keyring, s.now()})
+}
+
+// adminHandler returns the handler of the admin listener.
+func (s *service) adminHandler(stop context.Context) http.Handler {
+	checks := []lifecycle.Check{
+		{Name: "process", Check: lifecycle.CheckNotStopping(stop)},
+		{Name: "redis", Check: s.backend.Ready},
+	}
+	if s.keySet != nil {
+		checks = append(checks, lifecycle.Check{Name: "jwk_set", Check: s.keySet.Check})
+	}
+	return lifecycle.NewAdmin(lifecycle.NewReadiness(checks, s.now), s.document, s.observer.Handler())
+}
+
+// registerMetrics shows the state of the parts. Prometheus wants times; a query makes ages
+// of them.
+func (s *service) registerMetrics(listener *lifecycle.Listener) {
+	m := s.observer.Metrics
+	m.Gauge("mfa_seal_keys", "Keys of MFA_SEAL_KEYS: more than one while they are rotated.", nil,
+		func() float64 { return float64(s.keyring.Load().Len()) })
+	m.Gauge("mfa_keyring_loaded_timestamp_seconds", "When MFA_SEAL_KEYS was last read.", nil,
+		func() float64 { return float64(s.keyring.Load().at.Unix()) })
+	m.Gauge("mfa_connections", "Open connections to the API.", nil, func() float64 { return float64(listener.Open()) })
+	m.Counter("mfa_connections_refused_total", "Connections closed at once because MFA_MAX_CONNECTIONS others were open.",
+		func() float64 { return float64(listener.Refused()) })
+	if s.keySet != nil {
+		m.Gauge("mfa_jwk_set_loaded_timestamp_seconds", "When MFA_JWT_JWKS was last read; 0: never.", nil,
+			func() float64 { return float64(max(s.keySet.Loaded().Unix(), 0)) })
+	}
+	if redis, ok := s.backend.(*store.Redis); ok {
+		const name, help = "mfa_redis_pool_connections", "Open connections to Redis."
+		m.Gauge(name, help, map[string]string{"state": "idle"}, func() float64 { return float64(redis.Pool().Idle) })
+		m.Gauge(name, help, map[string]string{"state": "in_use"}, func() float64 { return float64(redis.Pool().InUse) })
+		m.Counter("mfa_redis_pool_waits_total", "Waits for a free connection: the pool is too small, or Redis too slow.",
+			func() float64 { return float64(redis.Pool().Waits) })
+	}
+}
+
+// keyFinder is the store's API keys as package auth sees them.
+type keyFinder struct{ keys *store.APIKeys }
+
+// FindAPIKey implements auth.KeyFinder.
+func (f keyFinder) FindAPIKey(ctx context.Context, key string) (auth.Principal, error) {
+	record, err := f.keys.Find(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return auth.Principal{}, auth.ErrUnknownKey
+	}
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	return auth.Principal{Account: record.Account, Label: record.Email, KeyID: record.ID}, nil
+}
