@@ -12,7 +12,7 @@ import (
 )
 
 func Example() {
-	gateway := httptest.NewServer(http.HandlerFunc(answer)) // in place of the real one
+	gateway := httptest.NewServer(http.HandlerFunc(respond)) // stands in for the real gateway
 	defer gateway.Close()
 
 	api, err := client.NewClientWithResponses(gateway.URL,
@@ -25,18 +25,18 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	got, err := api.GenerateTOTPKeyWithResponse(context.Background())
+	response, err := api.GenerateTOTPKeyWithResponse(context.Background())
 	switch {
 	case err != nil:
 		fmt.Println(err)
-	case got.JSON200 != nil:
-		fmt.Println("as a QR code:", got.JSON200.Data.OTPAuthURL)
-		fmt.Println("to type:", got.JSON200.Data.Secret)
-		fmt.Println("seconds left:", got.Headers200.TOTPKeyExpiresIn)
-	case got.JSON503 != nil:
-		fmt.Println("try again in seconds:", got.Headers503.RetryAfter)
+	case response.JSON200 != nil:
+		fmt.Println("as a QR code:", response.JSON200.Data.OTPAuthURL)
+		fmt.Println("to type:", response.JSON200.Data.Secret)
+		fmt.Println("seconds left:", response.Headers200.TOTPKeyExpiresIn)
+	case response.JSON503 != nil:
+		fmt.Println("try again in seconds:", response.Headers503.RetryAfter)
 	default:
-		fmt.Println("refused:", got.Status())
+		fmt.Println("refused:", response.Status())
 	}
 	// Output:
 	// as a QR code: otpauth://totp/quiva.ai:user@example.com?secret=JBSWY3DPEHPK3PXP&issuer=quiva.ai
@@ -44,8 +44,8 @@ func Example() {
 	// seconds left: 600
 }
 
-// answer is the document's own example, for a caller with an API key.
-func answer(w http.ResponseWriter, r *http.Request) {
+// respond sends the example of the document to a caller with the API key.
+func respond(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method != http.MethodPost || r.URL.Path != "/accounts/generate-totp-key" || r.Header.Get("X-Api-Key") != "mfa_example" {
 		w.WriteHeader(http.StatusUnauthorized)

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestPrune_RefusesADocument shows the one sentence for each bad document.
+func TestPrune_RefusesADocument(t *testing.T) {
+	edit := func(old, replacement string) string {
+		if strings.Count(upstream, old) == 0 {
+			t.Fatalf("the document has no %q", old)
+		}
+		return strings.Replace(upstream, old, replacement, 1)
+	}
+	bomb := "openapi: 3.0.3\nx-0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n"
+	for level := range 9 {
+		a := string(rune('0' + level))
+		b := string(rune('1' + level))
+		bomb += "x-" + b + ": &a" + b + " [" + strings.Repeat("*a"+a+", ", 9) + "]\n"
+	}
+	for _, c := range []struct{ name, document, want string }{
+		{"empty", "", "openapi.yaml: the file is empty"},
+		{"prose", "The gateway: see: below", "openapi.yaml: neither YAML nor JSON: mapping values are not allowed in this context"},
+		{"a web page", "<!DOCTYPE html>\n<html></html>", "openapi.yaml:1: this is no OpenAPI document: it has no member openapi"},
+		{"JSON cut short", upstreamJSON[:len(upstreamJSON)-1], "openapi.yaml:12: neither YAML nor JSON: unexpected EOF"},
+		{"two YAML documents", upstream + "---\n" + upstream, "openapi.yaml:48: a second YAML document begins here"},
+		{"tabs", edit("  /a:\n", "\t/a:\n"), "openapi.yaml:9: a tab indents this line; YAML indents with spaces"},
+		{"OpenAPI 3.1", edit("3.0.3", "3.1.0"), "openapi.yaml:1: this is OpenAPI 3.1.0; want 3.0"},
+		{"OpenAPI 2.0", edit("openapi: 3.0.3", "swagger: '2.0'"), "openapi.yaml:1: this is Swagger 2.0; want OpenAPI 3.0"},
+		{"an operationId twice", edit("operationId: showB", "operationId: makeA"), "openapi.yaml:26: operationId makeA is here and at POST /a"},
+		{"a member twice", edit("      summary:", "      tags: []\n      summary:"), `openapi.yaml:13: a second member "tags"`},
+		{"a reference to nothing", edit("schemas/A'", "schemas/AA'"), "openapi.yaml:17: #/components/schemas/AA does not exist (operation makeA)"},
+		{"a reference into nothing", edit("schemas/A'", "schemas/A/properties/a'"), "openapi.yaml:17: #/components/schemas/A/properties/a does not exist (operation makeA)"},
+		{"a reference to a file", edit("#/components/schemas/A'", "a.yaml#/A'"), "openapi.yaml:17: $ref a.yaml#/A leaves the document; put its target under components (operation makeA)"},
+		{"a reference to a URL", edit("#/components/schemas/A'", "https://quiva.ai/a'"), "openapi.yaml:17: $ref https://quiva.ai/a leaves the document; put its target under components (operation makeA)"},
+		{"a reference to a path", edit("#/components/schemas/A'", "#/paths/~1a/post'"), "openapi.yaml:17: $ref #/paths/~1a/post names no component (operation makeA)"},
+		{"no security", edit("security:\n  - bearer: []\n", ""), "openapi.yaml:9: POST /a is open to callers without a credential (operation makeA)"},
+		{"empty security", edit("      tags: [A]\n", "      tags: [A]\n      security: []\n"), "openapi.yaml:11: POST /a is open to callers without a credential (operation makeA)"},
+		{"optional security", edit("  - bearer: []\n", "  - bearer: []\n  - {}\n"), "openapi.yaml:12: POST /a is open to callers without a credential (operation makeA)"},
+		{"an unknown security scheme", edit("  - bearer: []\n", "  - basic: []\n"), "openapi.yaml:4: #/components/securitySchemes/basic does not exist"},
+		{"a component that is no Go name", strings.ReplaceAll(upstream, "Error", "error-response"), `openapi.yaml:39: component name "error-response" is no Go name (operation makeA)`},
+		{"a component of an overlay's name", strings.ReplaceAll(upstream, "Error", "TOTPKey"), "openapi.yaml:39: schema TOTPKey has the x-go-type-name of another schema; rename that in overlay.yaml"},
+		{"5 MB", upstream + strings.Repeat("# 16 characters\n", 5_000_000/16), "openapi.yaml: larger than 4 MiB"},
+		{"an anchor bomb", bomb, "openapi.yaml:3: with its aliases, the document has more than 250000 nodes"},
+		{"an anchor inside itself", "openapi: 3.0.3\nx: &a [*a]", "openapi.yaml:2: with its aliases, the document has more than 250000 nodes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			served, _, err := files{upstream: c.document, overlay: overlay, ids: "makeA"}.prune(t)
+			if got := errorText(err); got != c.want || served != unchanged {
+				t.Errorf("error %q, output %.30q\nwant  %q, output %q", got, served, c.want, unchanged)
+			}
+		})
+	}
+}
+
+const overlay = `actions:
+  - target: $.paths['/a'].post.requestBody.content['application/json'].schema
+    update: {x-go-type-name: TOTPKey}
+  - target: $.paths['/a'].post.responses
+    update: {'503': {description: Down}}
+  - target: $.paths['/a'].post.responses['503']
+    update: {headers: {Retry-After: {schema: {type: integer}}}}
+  - target: $.paths['/a'].post.responses[*].description
+    update: {}
+`
+
+func TestPrune_RefusesATargetOfTheOverlayWithoutAMatch(t *testing.T) {
+	for _, c := range []struct{ name, document, want string }{
+		{
+			"another route", strings.Replace(upstream, "  /a:", "  /b:", 1),
+			"overlay.yaml:3: the overlay expects $.paths./a.post.requestBody.content.application/json.schema, and there is no /a; served is makeA at POST /b",
+		},
+		{
+			"another media type", strings.Replace(upstream, "application/json:\n", "text/plain:\n", 1),
+			"overlay.yaml:3: operation makeA has no requestBody.content.application/json, which the overlay expects; content has text/plain",
+		},
+		{
+			"no request body", strings.Replace(upstream, "requestBody:", "x-body:", 1),
+			"overlay.yaml:3: operation makeA has no requestBody, which the overlay expects; post has operationId, responses, summary, tags",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			served, _, err := files{upstream: c.document, overlay: overlay, ids: "makeA"}.prune(t)
+			if got := errorText(err); got != c.want || served != unchanged {
+				t.Errorf("error %q, output %.30q\nwant  %q, output %q", got, served, c.want, unchanged)
+			}
+		})
+	}
+}
