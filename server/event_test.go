@@ -92,7 +92,7 @@ func TestEvent_IgnoresTheLogLevel(t *testing.T) {
 // The key id is the JWK set's, even for a token without a kid.
 func TestEvent_NamesTheKeyOfTheSet(t *testing.T) {
 	key := newIssuerKey(t, "2026-11", jwt.SigningMethodES256)
-	s := startWithKeys(t, newIssuer(t, set(keySet(t, key.member(t, nil)))).URL)
+	s := startWithKeys(t, newIssuer(t, set(keySet(t, key.member(t)))).URL)
 	for _, changes := range []map[string]any{nil, {"kid": nil}} {
 		s.generate(bearer(key.token(t, goodClaims("ada", nil), changes)))
 		lines := s.logLines("request")

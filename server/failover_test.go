@@ -12,6 +12,7 @@ import (
 // A primary ends while 20 callers call. No secret is ever wrong and no response late. Pending
 // secrets may be lost that the replica had not received yet.
 func TestFailover_LosesNoMoreThanPendingSecrets(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		most  time.Duration // for which callers may see failures

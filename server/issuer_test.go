@@ -45,8 +45,8 @@ func newIssuerKey(t testing.TB, id string, method jwt.SigningMethod) issuerKey {
 	return key
 }
 
-// member is the public half as a JWK set has it, changed by changes; nil removes.
-func (k issuerKey) member(t testing.TB, changes map[string]any) map[string]any {
+// member is the public key as a JWK set has it.
+func (k issuerKey) member(t testing.TB) map[string]any {
 	t.Helper()
 	jwk, err := jwkset.NewJWKFromKey(k.private, jwkset.JWKOptions{
 		Metadata: jwkset.JWKMetadataOptions{KID: k.id, ALG: jwkset.ALG(k.method.Alg()), USE: jwkset.UseSig},
@@ -62,16 +62,10 @@ func (k issuerKey) member(t testing.TB, changes map[string]any) map[string]any {
 	if err := json.Unmarshal(text, &member); err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range changes {
-		member[name] = value
-		if value == nil {
-			delete(member, name)
-		}
-	}
 	return member
 }
 
-// token signs claims; changes are of the header, nil removes.
+// token signs claims. changes are changes of the header; nil removes a member.
 func (k issuerKey) token(t testing.TB, claims jwt.MapClaims, changes map[string]any) string {
 	t.Helper()
 	token := jwt.NewWithClaims(k.method, claims)
@@ -89,6 +83,7 @@ func (k issuerKey) token(t testing.TB, claims jwt.MapClaims, changes map[string]
 	return signed
 }
 
+// keySet is a JWK set as JSON.
 func keySet(t testing.TB, members ...map[string]any) string {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"keys": append([]map[string]any{}, members...)})
@@ -98,39 +93,41 @@ func keySet(t testing.TB, members ...map[string]any) string {
 	return string(text)
 }
 
-// issuer serves a JWK set, well or badly.
+// issuer serves a JWK set, or fails as a test tells it.
 type issuer struct {
 	*httptest.Server
 	calls atomic.Int64
 
-	mu     sync.Mutex
-	answer http.HandlerFunc
+	mu      sync.Mutex
+	handler http.HandlerFunc
 }
 
-func newIssuer(t testing.TB, answer http.HandlerFunc) *issuer {
+func newIssuer(t testing.TB, handler http.HandlerFunc) *issuer {
 	t.Helper()
-	i := &issuer{answer: answer}
+	i := &issuer{handler: handler}
 	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.calls.Add(1)
 		i.mu.Lock()
-		answer := i.answer
+		handler := i.handler
 		i.mu.Unlock()
-		answer(w, r)
+		handler(w, r)
 	}))
 	t.Cleanup(i.Close)
 	return i
 }
 
-func (i *issuer) publish(answer http.HandlerFunc) {
+func (i *issuer) publish(handler http.HandlerFunc) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.answer = answer
+	i.handler = handler
 }
 
+// set responds with text.
 func set(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }
 }
 
+// status responds with a status alone.
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }

@@ -24,7 +24,7 @@ func startWithKeys(t testing.TB, location string, changes ...string) *instance {
 func TestKeySet_RotatesKeys(t *testing.T) {
 	before, after := newIssuerKey(t, "1", jwt.SigningMethodES256), newIssuerKey(t, "2", jwt.SigningMethodRS256)
 	oldToken, nextToken := bearer(before.token(t, goodClaims("ada", nil), nil)), bearer(after.token(t, goodClaims("ada", nil), nil))
-	issuer := newIssuer(t, set(keySet(t, before.member(t, nil))))
+	issuer := newIssuer(t, set(keySet(t, before.member(t))))
 	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1h")
 	s.generate(oldToken)
 	// HS256 tokens and API keys work beside the set.
@@ -32,21 +32,21 @@ func TestKeySet_RotatesKeys(t *testing.T) {
 	s.generate(withKey(s.newAPIKey("ada")))
 
 	// The first token of a new key waits until the set is read again.
-	issuer.publish(set(keySet(t, before.member(t, nil), after.member(t, nil))))
+	issuer.publish(set(keySet(t, before.member(t), after.member(t))))
 	s.generate(nextToken)
 	s.generate(oldToken)
 
 	// A withdrawn key stops working with the next refresh.
 	s = startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1s")
 	s.generate(oldToken)
-	issuer.publish(set(keySet(t, after.member(t, nil))))
+	issuer.publish(set(keySet(t, after.member(t))))
 	storetest.Eventually(t, func() bool { return s.post(oldToken).status == http.StatusUnauthorized })
 	s.generate(nextToken)
 }
 
 func TestKeySet_KeepsTheLastGoodSet(t *testing.T) {
 	key := newIssuerKey(t, "1", jwt.SigningMethodEdDSA)
-	issuer := newIssuer(t, set(keySet(t, key.member(t, nil))))
+	issuer := newIssuer(t, set(keySet(t, key.member(t))))
 	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1s")
 	issuer.publish(status(http.StatusInternalServerError))
 	const kept = "JWK set was not refreshed; the last good one stays"
@@ -79,7 +79,7 @@ func TestKeySet_IsUnavailableUntilTheFirstSet(t *testing.T) {
 	}
 	s.generate(asUser(t, "ada"))
 	s.generate(withKey(s.newAPIKey("ada")))
-	issuer.publish(set(keySet(t, key.member(t, nil))))
+	issuer.publish(set(keySet(t, key.member(t))))
 	storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == http.StatusOK })
 	s.generate(token)
 }
@@ -87,7 +87,7 @@ func TestKeySet_IsUnavailableUntilTheFirstSet(t *testing.T) {
 // A process of its own can be given certificates to trust.
 func TestKeySet_IsReadFromATrustedHTTPSServer(t *testing.T) {
 	key := newIssuerKey(t, "1", jwt.SigningMethodES384)
-	issuer := httptest.NewUnstartedServer(set(keySet(t, key.member(t, nil))))
+	issuer := httptest.NewUnstartedServer(set(keySet(t, key.member(t))))
 	issuer.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes
 	issuer.StartTLS()
 	t.Cleanup(issuer.Close)

@@ -36,7 +36,7 @@ func (s *instance) metric(series string) float64 {
 
 func TestServe_ShowsEveryMetric(t *testing.T) {
 	jwks := filepath.Join(t.TempDir(), "jwks")
-	write(t, jwks, keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t, nil)))
+	write(t, jwks, keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t)))
 	began := float64(time.Now().Unix())
 	s := startInstance(t, testEnviron(storetest.SharedRedis(t), "MFA_JWT_JWKS="+jwks))
 	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusOK })

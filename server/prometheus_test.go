@@ -100,7 +100,7 @@ func startWatched(t *testing.T) watched {
 	t.Helper()
 	w := watched{redis: storetest.StartRedis(t), sealKeys: filepath.Join(t.TempDir(), "seal")}
 	w.proxy = storetest.StartProxy(t, w.redis.Addr)
-	w.issuer = newIssuer(t, set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t, nil))))
+	w.issuer = newIssuer(t, set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t))))
 	write(t, w.sealKeys, storetest.NewSealKey("old"))
 	for _, s := range []**instance{&w.instance, &w.second} {
 		*s = startProcess(t, testEnviron(nil, "MFA_REDIS_URL="+w.proxy.URL, "MFA_JWT_JWKS="+w.issuer.URL,

@@ -34,7 +34,7 @@ func TestServe_ReloadsOnHangup(t *testing.T) {
 	}
 	write(t, seal, k1)
 	write(t, level, "info\n")
-	write(t, jwks, keySet(t, oldKey.member(t, nil)))
+	write(t, jwks, keySet(t, oldKey.member(t)))
 	write(t, issuer, testIssuer)
 	redis := storetest.SharedRedis(t)
 	s := startProcess(t, testEnviron(redis, "MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+seal, "MFA_LOG_LEVEL_FILE="+level,
@@ -44,7 +44,7 @@ func TestServe_ReloadsOnHangup(t *testing.T) {
 
 	// The new sealing key seals, and the old one still opens. The JWK set is replaced.
 	write(t, seal, k2+","+k1)
-	write(t, jwks, keySet(t, newKey.member(t, nil)))
+	write(t, jwks, keySet(t, newKey.member(t)))
 	s.reload(reloaded)
 	storetest.Eventually(t, func() bool { return s.post(as(newKey, "ada")).status == http.StatusOK })
 	if got := s.post(as(oldKey, "ada")); got.status != http.StatusUnauthorized {

@@ -49,50 +49,63 @@ func (a *app) serveCommand() *cobra.Command {
 // serve runs the service until stop is done, in the steps that package lifecycle describes.
 // load reads the settings again.
 func (a *app) serve(stop context.Context, settings *config.Settings, load func() (*config.Settings, error), dev bool) error {
-	// A closed stderr must not end the service: SIGPIPE would kill the process, and systemd
-	// counts that as a clean exit and does not restart it.
-	signal.Ignore(syscall.SIGPIPE)
-	// The live heap is a few MiB. The collector's default would run tens of times a second.
-	if !slices.ContainsFunc(a.environ, func(variable string) bool { return strings.HasPrefix(variable, "GOGC=") }) {
-		debug.SetGCPercent(400)
-	}
+	a.configureRuntime()
 	hangup, release := hangups(dev) // before systemd hears READY and may send one
 	defer release()
-	s, closeAll, err := a.wire(stop, settings)
+	// A stop during start-up is no fault: the service starts, and then stops in order.
+	ctx := context.WithoutCancel(stop)
+	s, closeAll, err := a.wire(ctx, settings)
 	if err != nil {
 		return err
 	}
 	defer closeAll()
-	api, admin, err := s.listen(stop)
-	if err != nil {
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	s.registerMetrics(api)
+	s.registerMetrics()
+	s.log.InfoContext(ctx, "listening", "address", s.api.Addr().String(), "admin_address", s.admin.Addr().String(), "version", version())
+	s.notifier.Ready(ctx, s.log) // before the drain and the reloader, which notify too
+	err = s.run(stop, &lifecycle.Reloader{
+		Reload:      func(ctx context.Context) { s.reload(ctx, load) },
+		Certificate: s.certificate,
+		Notifier:    s.notifier,
+		Log:         s.log,
+	}, hangup, dev)
+	s.log.InfoContext(ctx, "stopped")
+	return err
+}
 
+// configureRuntime sets what the Go runtime has for the whole process.
+func (a *app) configureRuntime() {
+	// A closed stderr must not end the service: SIGPIPE would kill the process, and systemd
+	// counts that as a clean exit and does not restart it.
+	signal.Ignore(syscall.SIGPIPE)
+	// The live heap is a few MiB: with its default, the garbage collector would run tens of
+	// times a second.
+	if !slices.ContainsFunc(a.environ, func(variable string) bool { return strings.HasPrefix(variable, "GOGC=") }) {
+		debug.SetGCPercent(400)
+	}
+}
+
+// run runs the parts of the service until stop is done or a part fails.
+func (s *service) run(stop context.Context, reloader *lifecycle.Reloader, hangup <-chan os.Signal, dev bool) error {
 	running, ctx := errgroup.WithContext(context.WithoutCancel(stop))
 	ctx, endAll := context.WithCancel(ctx)
 	defer endAll()
-	s.log.InfoContext(ctx, "listening", "address", api.Addr().String(), "admin_address", admin.Addr().String(), "version", version())
 	drained, closeAPI := context.WithCancel(ctx)
 	running.Go(func() error {
 		defer closeAPI()
-		lifecycle.Drain(ctx, stop, settings.Drain, func() { s.notifier.Stopping(ctx, s.log, s.stopTime()) }, s.log)
+		lifecycle.Drain(ctx, stop, s.settings.Drain, func() { s.notifier.Stopping(ctx, s.log, s.stopTime()) }, s.log)
 		return nil
 	})
 	running.Go(func() error {
 		defer endAll()
 		server := lifecycle.NewServer(lifecycle.CloseConnsWhenStopping(stop, s.handler), s.certificate, s.log)
-		return lifecycle.Serve(drained, api, server, settings.StopTimeout)
+		return lifecycle.Serve(drained, s.api, server, s.settings.StopTimeout)
 	})
 	running.Go(func() error {
-		return lifecycle.Serve(ctx, admin, lifecycle.NewServer(s.adminHandler(stop), nil, s.log), 0)
+		return lifecycle.Serve(ctx, s.admin, lifecycle.NewServer(s.adminHandler(stop), nil, s.log), 0)
 	})
-	reloader := &lifecycle.Reloader{
-		Reload:      func(ctx context.Context) { s.reload(ctx, load) },
-		Certificate: s.certificate,
-		Notifier:    s.notifier,
-		Log:         s.log,
-	}
 	running.Go(func() error { reloader.Run(ctx, stop, hangup); return nil })
 	if s.keySet != nil {
 		running.Go(func() error { s.keySet.Run(ctx); return nil })
@@ -101,25 +114,22 @@ func (a *app) serve(stop context.Context, settings *config.Settings, load func()
 		running.Go(func() error { lifecycle.ReportFindings(ctx, redis.Inspect, s.log); return nil })
 	}
 	if dev {
-		running.Go(func() error { return s.greet(ctx, api.Addr()) })
+		running.Go(func() error { return s.greet(ctx, s.api.Addr()) })
 	}
-	s.notifier.Ready(ctx, s.log)
-	err = running.Wait()
-	s.log.InfoContext(ctx, "stopped")
-	return err
+	return running.Wait()
 }
 
 // listen opens both listeners, or neither.
-func (s *service) listen(ctx context.Context) (api, admin *lifecycle.Listener, err error) {
-	api, err = lifecycle.Listen(ctx, string(s.settings.Listen), lifecycle.ConnectionLimit(s.settings.MaxConns, s.log))
+func (s *service) listen(ctx context.Context) (err error) {
+	s.api, err = lifecycle.Listen(ctx, string(s.settings.Listen), lifecycle.ConnectionLimit(s.settings.MaxConns, s.log))
 	if err != nil {
-		return nil, nil, fmt.Errorf("MFA_LISTEN: %w", err)
+		return fmt.Errorf("MFA_LISTEN: %w", err)
 	}
-	admin, err = lifecycle.Listen(ctx, string(s.settings.AdminListen), lifecycle.MaxAdminConnections)
+	s.admin, err = lifecycle.Listen(ctx, string(s.settings.AdminListen), lifecycle.MaxAdminConnections)
 	if err != nil {
-		return nil, nil, fmt.Errorf("MFA_ADMIN_LISTEN: %w", errors.Join(err, api.Close()))
+		return fmt.Errorf("MFA_ADMIN_LISTEN: %w", errors.Join(err, s.api.Close()))
 	}
-	return api, admin, nil
+	return nil
 }
 
 // stopTime returns the longest time that a stop may take, with five seconds to spare.
@@ -147,7 +157,7 @@ func (s *service) reload(ctx context.Context, load func() (*config.Settings, err
 	if changed := settings.Changed(s.settings); changed != nil {
 		s.log.WarnContext(ctx, "some settings have changed that need a restart", "settings", changed)
 	}
-	s.log.InfoContext(ctx, "settings were reloaded")
+	s.log.InfoContext(ctx, "settings were reloaded") // first: the new level may exclude INFO
 	s.useKeyring(settings.SealKeys)
 	s.level.Set(settings.Level())
 	if s.keySet != nil {

@@ -33,11 +33,12 @@ type service struct {
 	keySet      *auth.KeySet           // nil without MFA_JWT_JWKS
 	certificate *lifecycle.Certificate // nil without TLS
 	notifier    lifecycle.Notifier
-	handler     http.Handler // of the API
-	document    []byte       // the OpenAPI document as JSON
+	handler     http.Handler        // of the API
+	document    []byte              // the OpenAPI document as JSON
+	api, admin  *lifecycle.Listener // nil before listen
 }
 
-// loadedKeyring is the keyring in use and the time since when.
+// loadedKeyring is a keyring with the time when it was loaded.
 type loadedKeyring struct {
 	*store.Keyring
 	at time.Time
@@ -66,11 +67,14 @@ func (a *app) wire(ctx context.Context, settings *config.Settings) (s *service, 
 	}
 	s.observer = telemetry.NewObserver(tracer, a.now)
 	s.backend = s.openBackend()
+	observed := s.observer.Backend(s.backend)
+	s.pending = store.NewPending(observed, settings.SealKeys, settings.PendingTTL, a.now)
+	s.useKeyring(settings.SealKeys)
 	closeAll = func() {
 		_ = s.backend.Close() // the program ends: nothing is left to do about an error
 		flushTraces()
 	}
-	if s.handler, err = s.newAPI(); err != nil {
+	if s.handler, err = s.newAPI(observed); err != nil {
 		closeAll()
 		return nil, nil, err
 	}
@@ -86,15 +90,12 @@ func (s *service) openBackend() store.Backend {
 	return store.NewMemory(s.now)
 }
 
-// newAPI puts the API together: authentication and operations on the observed store.
-func (s *service) newAPI() (http.Handler, error) {
+// newAPI returns the handler of the API: authentication and operations on the observed store.
+func (s *service) newAPI(observed store.Backend) (http.Handler, error) {
 	document, err := gen.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
 	}
-	observed := s.observer.Backend(s.backend)
-	s.pending = store.NewPending(observed, s.settings.SealKeys, s.settings.PendingTTL, s.now)
-	s.useKeyring(s.settings.SealKeys)
 	authenticator, err := auth.New(auth.Config{
 		Keys:       keyFinder{store.NewAPIKeys(observed, s.now)},
 		KeyTime:    api.AuthenticateTimeout,
@@ -121,7 +122,7 @@ func (s *service) newAPI() (http.Handler, error) {
 	})
 }
 
-// useKeyring has pending secrets sealed and opened with keyring from now on.
+// useKeyring seals and opens pending secrets with keyring from now on.
 func (s *service) useKeyring(keyring *store.Keyring) {
 	s.pending.SetKeyring(keyring)
 	s.keyring.Store(&loadedKeyring{keyring, s.now()})
@@ -139,17 +140,17 @@ func (s *service) adminHandler(stop context.Context) http.Handler {
 	return lifecycle.NewAdmin(lifecycle.NewReadiness(checks, s.now), s.document, s.observer.Handler())
 }
 
-// registerMetrics shows the state of the parts. Prometheus wants times; a query makes ages
-// of them.
-func (s *service) registerMetrics(listener *lifecycle.Listener) {
+// registerMetrics registers the metrics of the parts' state. An age is a time here, from which
+// a query computes the age.
+func (s *service) registerMetrics() {
 	m := s.observer.Metrics
-	m.Gauge("mfa_seal_keys", "Keys of MFA_SEAL_KEYS: more than one while they are rotated.", nil,
+	m.Gauge("mfa_seal_keys", "Sealing keys in MFA_SEAL_KEYS: more than one during a rotation.", nil,
 		func() float64 { return float64(s.keyring.Load().Len()) })
 	m.Gauge("mfa_keyring_loaded_timestamp_seconds", "When MFA_SEAL_KEYS was last read.", nil,
 		func() float64 { return float64(s.keyring.Load().at.Unix()) })
-	m.Gauge("mfa_connections", "Open connections to the API.", nil, func() float64 { return float64(listener.Open()) })
+	m.Gauge("mfa_connections", "Open connections to the API.", nil, func() float64 { return float64(s.api.Open()) })
 	m.Counter("mfa_connections_refused_total", "Connections closed at once because MFA_MAX_CONNECTIONS others were open.",
-		func() float64 { return float64(listener.Refused()) })
+		func() float64 { return float64(s.api.Refused()) })
 	if s.keySet != nil {
 		m.Gauge("mfa_jwk_set_loaded_timestamp_seconds", "When MFA_JWT_JWKS was last read; 0: never.", nil,
 			func() float64 { return float64(max(s.keySet.Loaded().Unix(), 0)) })
@@ -163,7 +164,7 @@ func (s *service) registerMetrics(listener *lifecycle.Listener) {
 	}
 }
 
-// keyFinder is the store's API keys as package auth sees them.
+// keyFinder finds API keys in the store for package auth.
 type keyFinder struct{ keys *store.APIKeys }
 
 // FindAPIKey implements auth.KeyFinder.

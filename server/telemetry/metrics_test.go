@@ -43,6 +43,10 @@ func wantLines(t *testing.T, got, want []string) {
 
 func TestMetrics_ShowsEveryMetric(t *testing.T) {
 	m := NewMetrics()
+	const outcomes = "mfa_generate_outcomes_total{outcome="
+	wantLines(t, scrape(t, m, outcomes), []string{
+		outcomes + `"created"} 0`, outcomes + `"replaced_expired"} 0`, outcomes + `"replaced_unreadable"} 0`, outcomes + `"reused"} 0`, outcomes + `"unavailable"} 0`,
+	})
 	m.AddOperation("operate")
 	m.observeRequest("operate", http.StatusOK, 100*time.Millisecond)
 	m.CountOverload()
@@ -97,20 +101,26 @@ func TestMetrics_ShowsEveryMetric(t *testing.T) {
 }
 
 // An alert compares calls with the bucket of 0.25 s.
-func TestMetrics_HasBucketsUpToOneSecond(t *testing.T) {
+func TestMetrics_HaveBucketsUpToOneSecond(t *testing.T) {
 	m := NewMetrics()
-	m.observeRequest("operate", http.StatusOK, 250*time.Millisecond)
-	m.observeRequest("operate", http.StatusOK, time.Second)
+	for _, took := range []time.Duration{250 * time.Millisecond, time.Second} {
+		m.observeRequest("operate", http.StatusOK, took)
+		m.observeStore("get", "ok", took)
+	}
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
-	var got []string
-	for line := range strings.Lines(w.Body.String()) {
-		if text, ok := strings.CutPrefix(line, `mfa_request_duration_seconds_bucket{operation="operate",status="200",le=`); ok {
-			got = append(got, strings.TrimSpace(text))
+	for _, series := range []string{
+		`mfa_request_duration_seconds_bucket{operation="operate",status="200",le=`, `mfa_store_duration_seconds_bucket{method="get",outcome="ok",le=`,
+	} {
+		var got []string
+		for line := range strings.Lines(w.Body.String()) {
+			if text, ok := strings.CutPrefix(line, series); ok {
+				got = append(got, strings.TrimSpace(text))
+			}
 		}
+		wantLines(t, got, []string{
+			`"0.0005"} 0`, `"0.001"} 0`, `"0.002"} 0`, `"0.004"} 0`, `"0.008"} 0`, `"0.016"} 0`, `"0.032"} 0`, `"0.064"} 0`, `"0.125"} 0`,
+			`"0.25"} 1`, `"0.5"} 1`, `"1"} 2`, `"+Inf"} 2`,
+		})
 	}
-	wantLines(t, got, []string{
-		`"0.0005"} 0`, `"0.001"} 0`, `"0.002"} 0`, `"0.004"} 0`, `"0.008"} 0`, `"0.016"} 0`, `"0.032"} 0`, `"0.064"} 0`, `"0.125"} 0`,
-		`"0.25"} 1`, `"0.5"} 1`, `"1"} 2`, `"+Inf"} 2`,
-	})
 }

@@ -84,6 +84,9 @@ func TestFaultHandler_NamesSuspects(t *testing.T) {
 		"a record that quotes a part of a part": {
 			func(h faultHandler) { slog.New(h).Error("escape", "value", "%zz") },
 			"escape", "OTEL_EXPORTER_OTLP_HEADERS"},
+		"a record that quotes a value beside an empty text": {
+			func(h faultHandler) { slog.New(h).Error("parse url", "empty", "", "url", "https://receiver") },
+			"parse url", "OTEL_EXPORTER_OTLP_ENDPOINT"},
 		"a record that quotes no value, of the exporter's": {
 			func(h faultHandler) { slog.New(h).Error("create tls cert pool", "empty", "") },
 			"create tls cert pool", "OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS"},
