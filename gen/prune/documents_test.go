@@ -57,7 +57,7 @@ func TestPrune_TakesFromTheSecondDocumentWhatTheFirstLacks(t *testing.T) {
 func TestPrune_PrefersTheFirstDocumentAndSaysWhatDiffers(t *testing.T) {
 	const operation = "openapi: 3.0.3\npaths: {/a: {get: {operationId: showB, summary: Ours, responses: "
 	const components = "}}}\ncomponents: {schemas: {Leaf: {type: object, properties: {kind: {type: string}}}, Tree: {oneOf: [{$ref: '#/components/schemas/Leaf'}], " +
-		"discriminator: {propertyName: kind, mapping: {leaf: Leaf, tree: '#/components/schemas/Tree'}}}}}"
+		"discriminator: {propertyName: kind, mapping: {a: A, leaf: Leaf, tree: '#/components/schemas/Tree'}}}}}"
 	const response = "{'200': {description: Ours, content: {application/json: {schema: {$ref: '#/components/schemas/Tree'}}}}}"
 	for name, c := range map[string]struct{ own, notes string }{
 		"the same facts": {operation + response + components, "openapi.yaml has these with the same facts, so delete them from mfa.yaml: showB\n"},

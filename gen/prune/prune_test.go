@@ -100,7 +100,7 @@ components:
     Error: {type: object, properties: {error: {type: string}}}
     Tree:
       oneOf: [{$ref: '#/components/schemas/Leaf'}]
-      discriminator: {propertyName: kind, mapping: {leaf: Leaf, tree: '#/components/schemas/Tree'}}
+      discriminator: {propertyName: kind, mapping: {a: A, leaf: Leaf, tree: '#/components/schemas/Tree'}}
     Leaf: {type: object, properties: {kind: {type: string}}}
     Unused: {type: string}
   securitySchemes:
@@ -236,7 +236,7 @@ func TestPrune_ShowsAChangeInAFewLines(t *testing.T) {
 func TestPrune_KeepsWhatAnOperationNeeds(t *testing.T) {
 	for ids, want := range map[string][]string{
 		"makeA":        {"A", "Error"},
-		"showB":        {"Leaf", "Tree"},
+		"showB":        {"A", "Leaf", "Tree"},
 		"makeA, showB": {"A", "Error", "Leaf", "Tree"},
 	} {
 		served, _ := files{upstream: upstream, ids: ids}.mustPrune(t)

@@ -203,10 +203,22 @@ func TestKeySet_StopsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestNewKeySet_WaitsFiveSecondsForAnIssuer(t *testing.T) {
-	if timeout := NewKeySet(KeySetLocation{}, time.Hour, time.Now, nil).client.Timeout; timeout != 5*time.Second {
-		t.Errorf("the time limit is %v; want 5 s", timeout)
+func TestNewKeySet_LimitsTheTimeAndUsesTheProxy(t *testing.T) {
+	client := NewKeySet(KeySetLocation{}, time.Hour, time.Now, nil).client
+	if client.Timeout != 5*time.Second || client.Transport.(*http.Transport).Proxy == nil {
+		t.Errorf("time limit %v; want 5 s, and the proxy of the environment", client.Timeout)
 	}
+}
+
+func TestKeySet_RefreshDoesNotBlockWithoutRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // it fails when all goroutines block
+		set := NewKeySet(KeySetLocation{}, time.Hour, time.Now, nil)
+		set.Refresh()
+		set.Refresh()
+		if len(set.wanted) != 1 {
+			t.Errorf("%d refreshes are wanted; want one", len(set.wanted))
+		}
+	})
 }
 
 // Run loads the set, and loads it again after the interval, on Refresh, and 3 s after a failure.
@@ -245,9 +257,7 @@ func TestKeySet_RunRefreshesInTime(t *testing.T) {
 		after(3*time.Second-1, time.Hour+3*time.Second-1)
 		after(1, 0)
 		time.Sleep(time.Minute)
-		for range 3 { // Refresh does not block
-			set.Refresh()
-		}
+		set.Refresh()
 		after(0, 0)
 		stop()
 		<-ended
