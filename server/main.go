@@ -1,7 +1,7 @@
 // Command mfa is the multi-factor endpoint of the quiva.ai gateway.
 //
 // Package main is the commands and the wiring: serve.go puts the packages together that do
-// the work. A request's way is in package api, the operations are in package mfa.
+// the work. Package api takes a request to its operation, and package mfa has the operations.
 package main
 
 import (
@@ -12,9 +12,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, release) // a second signal ends the process at once
 	status := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
-	stop()
+	release()
 	os.Exit(status)
 }

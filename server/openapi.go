@@ -14,7 +14,7 @@ func (a *app) openAPICommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "openapi",
 		Short: "Print the OpenAPI document of the API",
-		Long:  "Print the OpenAPI document that the code was generated from: upstream's with our overlay, reduced to the operations that are served.",
+		Long:  "Print the OpenAPI document that the code was generated from: upstream's and ours, with our overlay, reduced to the served operations.",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			document, err := gen.GetSpecJSON()

@@ -59,7 +59,9 @@ func TestServe_ReloadsOnHangup(t *testing.T) {
 		t.Error("the new sealing key did not seal")
 	}
 
-	// With a fault nothing changes. The fault is logged without the value.
+	// With a fault no setting changes, but the JWK set is read. The fault is logged without the
+	// value.
+	write(t, jwks, keySet(t, oldKey.member(t), newKey.member(t)))
 	write(t, seal, "k3:hunter2")
 	write(t, level, "hunter2")
 	const faults = "settings:\n  MFA_SEAL_KEYS: key 1: want base64 of 32 bytes\n  MFA_LOG_LEVEL: must be debug, info, warn or error"
@@ -69,6 +71,7 @@ func TestServe_ReloadsOnHangup(t *testing.T) {
 	if key, _ := s.generate(as(newKey, "bob")); key != bob {
 		t.Error("a faulty file has replaced the keyring")
 	}
+	storetest.Eventually(t, func() bool { return s.post(as(oldKey, "ada")).status == http.StatusOK })
 
 	// The changed settings that need a restart are named.
 	write(t, seal, k2)

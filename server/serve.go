@@ -50,7 +50,7 @@ func (a *app) serveCommand() *cobra.Command {
 // load reads the settings again.
 func (a *app) serve(stop context.Context, settings *config.Settings, load func() (*config.Settings, error), dev bool) error {
 	a.configureRuntime()
-	hangup, release := hangups(dev) // before systemd hears READY and may send one
+	hangup, release := hangups(dev) // before READY: from then on systemd may send SIGHUP
 	defer release()
 	// A stop during start-up is no fault: the service starts, and then stops in order.
 	ctx := context.WithoutCancel(stop)
@@ -147,8 +147,12 @@ func hangups(dev bool) (hangup <-chan os.Signal, release func()) {
 }
 
 // reload reads the settings again and puts the reloadable ones into force. With any fault it
-// changes nothing. The JWK set is read by its own goroutine, which logs its own faults.
+// changes none. The JWK set is read all the same, by its own goroutine: the operator may be
+// locking out a stolen signing key.
 func (s *service) reload(ctx context.Context, load func() (*config.Settings, error)) {
+	if s.keySet != nil {
+		s.keySet.Refresh()
+	}
 	settings, err := load()
 	if err != nil {
 		s.log.ErrorContext(ctx, "settings were not reloaded; the old ones stay", "error", err.Error())
@@ -160,7 +164,4 @@ func (s *service) reload(ctx context.Context, load func() (*config.Settings, err
 	s.log.InfoContext(ctx, "settings were reloaded") // first: the new level may exclude INFO
 	s.useKeyring(settings.SealKeys)
 	s.level.Set(settings.Level())
-	if s.keySet != nil {
-		s.keySet.Refresh()
-	}
 }

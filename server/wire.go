@@ -20,7 +20,7 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// service is the wired program.
+// service holds the parts of a running service.
 type service struct {
 	*app
 	settings    *config.Settings

@@ -16,7 +16,8 @@ import (
 // change a value that it passed in or got back.
 //
 // An entry of another type is one that another program wrote and that has no value, for
-// example a Redis list. Methods that return values return it as an empty, non-nil value.
+// example a Redis list. PutIfAbsent, Replace and List return it as an empty, non-nil value; Get
+// returns ErrUnavailable.
 type Backend interface {
 	// PutIfAbsent stores value under key for ttl, unless key has a live entry, in one
 	// atomic step. Of concurrent callers exactly one stores its value, and the deadline is

@@ -1,4 +1,5 @@
-// Package api is a request's way to its operation, and the way of its response back.
+// Package api takes a request through logging, authentication and validation to its
+// operation, and writes the response.
 //
 // New puts the way together; api.go shows all of it. Each step may return an error. One
 // table, in errors.go, knows which status and which sentence an error is; writeError alone
@@ -21,7 +22,7 @@ import (
 	"quiva.ai/mfa/server/telemetry"
 )
 
-// Config is what the API is made of. All of it is required, but for TrustedProxies.
+// Config is what the API is made of. All of it is required, except Proxies.
 type Config struct {
 	Document      *openapi3.T // the document that the routes were generated from
 	Authenticator *auth.Authenticator
@@ -31,7 +32,7 @@ type Config struct {
 	Observer      *telemetry.Observer
 	Now           func() time.Time
 	Log           *slog.Logger
-	AuditLog      *slog.Logger // writes records of every level: those with an audit event
+	AuditLog      *slog.Logger // writes lines of every level: those with an audit event
 }
 
 // New returns the handler of the API. It fails if routes and operations do not match. A

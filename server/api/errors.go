@@ -16,8 +16,8 @@ import (
 // retryAfter is the value of Retry-After in seconds.
 const retryAfter = 1
 
-// errorResponse is what a client sees of an error: a status of the OpenAPI document, or 404
-// or 405 for a request without an operation, and one sentence.
+// errorResponse is what a client sees of an error: a status and one sentence. The OpenAPI
+// document declares the status, except 404 and 405 for a request without an operation.
 type errorResponse struct {
 	status  int
 	message string

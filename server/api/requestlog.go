@@ -17,7 +17,7 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// wellFormedID matches a UUID and nginx's 32 hexadecimal digits. No credential of this
+// wellFormedID matches 16 to 64 hexadecimal digits and dashes, such as a UUID. No credential of this
 // service looks like that, so a credential sent as a request id does not reach the log.
 var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F][0-9a-fA-F-]{14,62}[0-9a-fA-F]$`)
 
@@ -98,7 +98,8 @@ func classify(ctx context.Context, err error, status int) (slog.Level, []slog.At
 	case status < http.StatusInternalServerError:
 		return slog.LevelInfo, nil
 	case errors.Is(err, auth.ErrKeysUnavailable):
-		// The JWK set's reader has logged why: strangers must not write errors here.
+		// The JWK set's reader has logged why. Unauthenticated callers must not fill the log with
+		// errors.
 		return slog.LevelInfo, []slog.Attr{cause("keys_unavailable")}
 	case errors.Is(err, errOverloaded):
 		return slog.LevelInfo, []slog.Attr{cause("overloaded")}

@@ -111,8 +111,8 @@ func (s *KeySet) Refresh() {
 	}
 }
 
-// refresh loads the set and ends the waits for it. A wait that began during the refresh is
-// for a newer set: the next refresh ends it.
+// refresh loads the set and ends the waits for it. A wait that
+// begins during a periodic refresh may be for a newer set: the next refresh ends it.
 func (s *KeySet) refresh(ctx context.Context) (ok bool) {
 	refreshed := s.begin()
 	keys, err := s.load(ctx)

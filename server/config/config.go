@@ -24,7 +24,7 @@ import (
 //	env      the variable
 //	default  the default; without it, the setting is unset
 //	secret   true: no flag
-//	reload   true: SIGHUP reads the setting again
+//	reload   true: a new value takes effect on SIGHUP
 //	min, max the range of a duration or a number
 //	oneof    the values that a text may have
 //	help     the meaning, for operators
@@ -34,7 +34,7 @@ import (
 type Settings struct {
 	Listen      Address              `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
 	AdminListen Address              `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez, /readyz, /metrics and /openapi.json; not the API's"`
-	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS), unix://, redis+cluster://. Required"`
+	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS), unix://, redis+cluster://, rediss+cluster://. Required"`
 	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" reload:"true" help:"sealing keys, id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
 	Issuer      mfa.Issuer           `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
 	PendingTTL  time.Duration        `env:"MFA_PENDING_TTL" default:"10m" min:"1m" max:"24h" help:"how long a TOTP key stays pending: 1m to 24h"`

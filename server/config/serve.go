@@ -8,7 +8,7 @@ import (
 
 // checkServe returns the faults that only serving has: required settings that are missing,
 // and settings that contradict each other. A setting with one of the known faults counts as
-// set: an operator sees all faults at once.
+// set: it must not be reported as missing too.
 func (s *Settings) checkServe(dev bool, known Faults) Faults {
 	var faults Faults
 	if s.RedisURL == nil && !dev {

@@ -12,7 +12,7 @@ import (
 // Reloader reloads settings and TLS files while the service runs: settings on SIGHUP, TLS files
 // also when they change.
 type Reloader struct {
-	// Reload reads the settings again and puts all of them into force, or none. It logs the
+	// Reload reads the settings again and puts the reloadable ones into force, or none. It logs the
 	// result.
 	Reload func(context.Context)
 

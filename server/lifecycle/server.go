@@ -15,13 +15,13 @@ import (
 // milliseconds: a slower client only takes connections from others.
 const (
 	readTimeout  = 5 * time.Second  // for the TLS handshake, and for header and body
-	writeTimeout = 10 * time.Second // from the header's end; shorter than MFA_STOP_TIMEOUT
+	writeTimeout = 10 * time.Second // from the header's end; shorter than MFA_STOP_TIMEOUT's default
 	idleTimeout  = 2 * time.Minute  // longer than a gateway's: the gateway closes first
 
 	// maxHeader is the longest header in bytes: a bearer token of 8 KiB and 2 KiB beside it.
-	// net/http adds headerSlop to the limit that it is given.
-	maxHeader  = 10 << 10
-	headerSlop = 4 << 10
+	// net/http adds headerExtra to the limit that it is given.
+	maxHeader   = 10 << 10
+	headerExtra = 4 << 10
 
 	// lateRequests is the time for requests that were on the network when the listener
 	// closed. net/http would drop their connections without a response.
@@ -37,7 +37,7 @@ func NewServer(handler http.Handler, certificate *Certificate, log *slog.Logger)
 		ReadTimeout:    readTimeout,
 		WriteTimeout:   writeTimeout,
 		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader - headerSlop,
+		MaxHeaderBytes: maxHeader - headerExtra,
 		Protocols:      new(http.Protocols),
 		// net/http would answer OPTIONS * itself, without our headers.
 		DisableGeneralOptionsHandler: true,

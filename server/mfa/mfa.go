@@ -1,7 +1,7 @@
 // Package mfa implements the operations of the OpenAPI document.
 //
-// An operation is a method from a typed request to a typed response or an error. It decides
-// no HTTP status of an error: package api does. The caller is in the context
+// An operation is a method from a typed request to a typed response or an error. Package
+// api decides the HTTP status of an error. The caller is in the context
 // (auth.FromContext). An operation without a caller is a fault of the wiring and fails.
 package mfa
 
@@ -48,7 +48,7 @@ var errNoPrincipal = errors.New("no principal in the context of an operation")
 // returns a key only after the store has confirmed it: a key that an app shows and the store
 // has lost would lock its owner out.
 func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
-	_ = struct{}(request) // an input in the document breaks the build here
+	_ = struct{}(request) // does not compile once the document gives the operation an input
 	principal, ok := auth.FromContext(ctx)
 	if !ok {
 		return nil, errNoPrincipal

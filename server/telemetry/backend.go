@@ -29,7 +29,8 @@ func outcomeOf(err error, success store.Outcome) string {
 }
 
 // Backend returns next, with the calls that requests make measured and traced. Calls for
-// administration and for /readyz are not: they would drown the requests'.
+// administration and for /readyz are not: they would distort the figures of
+// requests.
 func (o *Observer) Backend(next store.Backend) store.Backend { return observedBackend{next, o} }
 
 type observedBackend struct {

@@ -36,8 +36,8 @@ func sanitizeAttr(_ []string, attr slog.Attr) slog.Attr {
 	return attr
 }
 
-// Sanitize returns text without the characters that a terminal may obey and that slog does
-// not escape: DEL, and control and format characters beyond ASCII. It cuts text at 4 KiB.
+// Sanitize replaces the characters that a terminal may obey and that slog does not escape by
+// U+FFFD: DEL, and control and format characters beyond ASCII. It cuts text at 4 KiB.
 func Sanitize(text string) string {
 	if len(text) > maxLogText {
 		text = text[:maxLogText] + " (truncated)"

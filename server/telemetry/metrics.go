@@ -23,8 +23,7 @@ type Metrics struct {
 	storeCalls *prometheus.HistogramVec
 }
 
-// durationBuckets go from half a millisecond to twice the half second that callers are
-// promised.
+// durationBuckets go from 0.5 ms to 1 s: callers get a response within 500 ms of store calls.
 func durationBuckets() []float64 {
 	return []float64{.0005, .001, .002, .004, .008, .016, .032, .064, .125, .25, .5, 1}
 }
@@ -54,7 +53,7 @@ func NewMetrics() *Metrics {
 	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.storeCalls,
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// Make every outcome's counter now: rate() misses the first event of a counter that
+	// Make the outcomes' counters now: rate() misses the first event of a counter that
 	// appears with it.
 	for _, outcome := range []store.Outcome{store.Created, store.Reused, store.ReplacedUnreadable, store.ReplacedExpired, outcomeUnavailable} {
 		m.generated.WithLabelValues(string(outcome))
