@@ -69,12 +69,14 @@ func startDev(t *testing.T, environ ...string) *devServer {
 			t.Errorf("serve --dev: exit status %d\n%s", status, log)
 		}
 	})
+	giveUp := time.AfterFunc(10*time.Second, cancel)
 	lines := bufio.NewScanner(stdout)
 	for len(s.calls) < 2 && lines.Scan() {
 		if found := devCallLine.FindStringSubmatch(lines.Text()); found != nil {
 			s.calls, s.api = append(s.calls, devCall{found[1], found[2], found[3]}), found[4]
 		}
 	}
+	giveUp.Stop()
 	go func() { _, _ = io.Copy(io.Discard, stdout) }()
 	if len(s.calls) != 2 {
 		log, status := s.stop()
