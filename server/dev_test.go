@@ -86,8 +86,9 @@ func startDev(t *testing.T, environ ...string) *devServer {
 	return s
 }
 
-// send sends a request with these fields and returns the response and its body.
-func (s *devServer) send(t *testing.T, method, url string, fields http.Header) (*http.Response, string) {
+// send sends a request with these fields. It returns the response's status, such as 200 OK,
+// its header, and its body.
+func (s *devServer) send(t *testing.T, method, url string, fields http.Header) (status string, header http.Header, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
 	if err != nil {
@@ -101,11 +102,11 @@ func (s *devServer) send(t *testing.T, method, url string, fields http.Header) (
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response, string(body)
+	return response.Status, response.Header, string(text)
 }
 
 func TestServeDev_PrintsCallsThatReturnTheSameKey(t *testing.T) {
@@ -126,10 +127,10 @@ func TestServeDev_PrintsCallsThatReturnTheSameKey(t *testing.T) {
 			}
 			var secrets []string
 			for _, call := range dev.calls {
-				response, body := dev.send(t, http.MethodPost, call.url, http.Header{call.name: {call.value}})
+				status, _, body := dev.send(t, http.MethodPost, call.url, http.Header{call.name: {call.value}})
 				var key struct{ Data struct{ Secret string } }
-				if err := json.Unmarshal([]byte(body), &key); err != nil || response.StatusCode != http.StatusOK || key.Data.Secret == "" {
-					t.Errorf("%+v: %s, %s; want 200 and a key", call, response.Status, body)
+				if err := json.Unmarshal([]byte(body), &key); err != nil || status != "200 OK" || key.Data.Secret == "" {
+					t.Errorf("%+v: %s, %s; want 200 and a key", call, status, body)
 				}
 				secrets = append(secrets, key.Data.Secret)
 			}

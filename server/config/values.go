@@ -64,7 +64,7 @@ func assignText(field reflect.Value, text string) error {
 		kind = kind.Elem()
 	}
 	read := reflect.New(kind)
-	reader, ok := read.Interface().(encoding.TextUnmarshaler)
+	reader, ok := reflect.TypeAssert[encoding.TextUnmarshaler](read)
 	if !ok {
 		return fmt.Errorf("has the type %s, which reads no text", kind)
 	}
@@ -132,6 +132,4 @@ func (s *HMACSecret) UnmarshalText(text []byte) error {
 func (HMACSecret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "HMAC secret (hidden)") }
 
 // MarshalText hides the key from encoders, log/slog's among them.
-//
-//nolint:unparam // The error belongs to encoding.TextMarshaler.
 func (HMACSecret) MarshalText() ([]byte, error) { return []byte("HMAC secret (hidden)"), nil }
