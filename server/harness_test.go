@@ -117,11 +117,11 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 	return environ
 }
 
-// startInstance runs `mfa serve` with args in the test's process until the test ends.
-func startInstance(t testing.TB, environ []string, args ...string) *instance {
+// startInstance runs `mfa serve` in the test's process until the test ends.
+func startInstance(t testing.TB, environ []string) *instance {
 	t.Helper()
 	return startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
-		return run(ctx, append([]string{"serve"}, args...), environ, stdout, stderr)
+		return run(ctx, []string{"serve"}, environ, stdout, stderr)
 	})
 }
 
