@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,21 @@ func TestServe_StopsInOrderWhenStoppedDuringStartUp(t *testing.T) {
 		_ = socket.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if n, err := socket.Read(datagram); err != nil || !strings.HasPrefix(string(datagram[:n]), want) {
 			t.Errorf("%q, %v; want %q", datagram[:n], err, want)
+		}
+	}
+}
+
+// The operator's GOGC wins over ours.
+func TestServe_SetsTheCollectorUnlessGOGCIsSet(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	for _, c := range []struct {
+		environ []string
+		want    int
+	}{{[]string{"GOGC=off"}, 100}, {nil, 400}} {
+		(&app{environ: c.environ}).configureRuntime()
+		if got := debug.SetGCPercent(100); got != c.want {
+			t.Errorf("with %q the collector runs at %d %%; want %d", c.environ, got, c.want)
 		}
 	}
 }

@@ -107,9 +107,8 @@ func (o *operations) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		r, end := o.Observer.StartRequest(c.Request(), knownMethod(c.Request().Method), operation, path)
 		c.SetRequest(r)
-		err := next(c)
-		end(c.Response().Status)
-		return err
+		defer func() { end(c.Response().Status) }()
+		return next(c)
 	}
 }
 

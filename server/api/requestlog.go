@@ -58,6 +58,7 @@ func (l *requestLogger) log(next echo.HandlerFunc) echo.HandlerFunc {
 		logger := l.logger
 		if request.Event != nil {
 			logger, attrs = l.auditLogger, append(attrs, request.Event...)
+			level = max(level, request.EventLevel)
 		}
 		attrs = append(attrs,
 			slog.String("method", knownMethod(r.Method)),

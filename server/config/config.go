@@ -26,7 +26,7 @@ import (
 //	secret   true: no flag
 //	reload   true: a new value takes effect on SIGHUP
 //	min, max the range of a duration or a number
-//	oneof    the values that a text may have
+//	oneof    the values that a text may have, in any case
 //	help     the meaning, for operators
 //
 // Fields of other types than string, int and time.Duration implement

@@ -32,9 +32,11 @@ func (s setting) assign(field reflect.Value, value string) error {
 		}
 		return nil
 	case *string:
-		allowed := s.tag.Get("oneof")
-		if allowed != "" && !slices.Contains(strings.Split(allowed, ","), value) {
-			return errors.New("must be " + s.help)
+		if allowed := s.tag.Get("oneof"); allowed != "" {
+			value = strings.ToLower(value)
+			if !slices.Contains(strings.Split(allowed, ","), value) {
+				return errors.New("must be " + s.help)
+			}
 		}
 		*into = value
 		return nil

@@ -58,8 +58,13 @@ func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTO
 	if err != nil {
 		return nil, fmt.Errorf("generate TOTP key: %w", err)
 	}
-	// The label, an e-mail address, stays out of the audit.
-	telemetry.Audit(ctx,
+	// A replaced key may be in a person's app already: an operator should know. The label, an
+	// e-mail address, stays out of the audit.
+	level := slog.LevelInfo
+	if key.Outcome == store.ReplacedUnreadable || key.Outcome == store.ReplacedExpired {
+		level = slog.LevelWarn
+	}
+	telemetry.Audit(ctx, level,
 		slog.String("event", "totp_key_issued"),
 		slog.String("account", key.Account),
 		slog.String("outcome", string(key.Outcome)),

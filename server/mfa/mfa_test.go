@@ -105,6 +105,24 @@ func TestGenerateTOTPKey_AuditsWhoGotAKey(t *testing.T) {
 	}
 }
 
+// A replaced key may be in a person's app already.
+func TestGenerateTOTPKey_WarnsOfAReplacedKey(t *testing.T) {
+	o, _, _ := newOperations(t)
+	for _, want := range []struct {
+		outcome string
+		level   slog.Level
+	}{{"created", slog.LevelInfo}, {"replaced_unreadable", slog.LevelWarn}} {
+		request := &telemetry.Request{}
+		if _, err := generate(telemetry.WithRequest(t.Context(), request), t, o); err != nil {
+			t.Fatal(err)
+		}
+		if outcome := request.Event[2].Value.String(); outcome != want.outcome || request.EventLevel != want.level {
+			t.Errorf("outcome %s at %v; want %s at %v", outcome, request.EventLevel, want.outcome, want.level)
+		}
+		o.c.Pending.SetKeyring(storetest.NewKeyring(t, storetest.NewSealKey("k2"))) // which opens nothing of k1
+	}
+}
+
 func TestGenerateTOTPKey_FailsWithoutAPrincipal(t *testing.T) {
 	o, memory, _ := newOperations(t)
 	if _, err := o.GenerateTOTPKey(t.Context(), gen.GenerateTOTPKeyRequestObject{}); !errors.Is(err, errNoPrincipal) {

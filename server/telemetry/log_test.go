@@ -76,15 +76,15 @@ func TestNewLogger_AddsRequestAndKeepsLevel(t *testing.T) {
 }
 
 func TestAudit_SetsEventOfRequest(t *testing.T) {
-	Audit(context.Background(), slog.String("event", "ignored")) // without a request
+	Audit(context.Background(), slog.LevelInfo, slog.String("event", "ignored")) // without a request
 	request := &Request{}
 	ctx := WithRequest(t.Context(), request)
 	if request.Event != nil {
 		t.Errorf("event %v before Audit; want none", request.Event)
 	}
-	Audit(ctx, slog.String("event", "first"))
+	Audit(ctx, slog.LevelWarn, slog.String("event", "first"))
 	event := []slog.Attr{slog.String("event", "issued"), slog.String("account", "ada")}
-	Audit(ctx, event...)
+	Audit(ctx, slog.LevelInfo, event...)
 	if !slices.EqualFunc(request.Event, event, slog.Attr.Equal) {
 		t.Errorf("event %s; want %s", fmt.Sprint(request.Event), fmt.Sprint(event))
 	}

@@ -11,8 +11,9 @@ type Request struct {
 	Address string // the client's
 	ID      string // X-Request-Id
 
-	// Event is the request's audit event, or nil.
-	Event []slog.Attr
+	// Event is the request's audit event, or nil. The log line has at least its level.
+	Event      []slog.Attr
+	EventLevel slog.Level
 }
 
 type requestKey struct{}
@@ -27,11 +28,11 @@ func requestFrom(ctx context.Context) (*Request, bool) {
 	return request, ok
 }
 
-// Audit makes event the audit event of the request in ctx: its members are added to the
+// Audit makes event, at a level of INFO or above, the audit event of the request in ctx: its members are added to the
 // request's log line. Programs read them, so a member's name and meaning stay. Audit does
 // nothing if ctx has no request, as in a test of one operation.
-func Audit(ctx context.Context, event ...slog.Attr) {
+func Audit(ctx context.Context, level slog.Level, event ...slog.Attr) {
 	if request, ok := requestFrom(ctx); ok {
-		request.Event = event
+		request.Event, request.EventLevel = event, level
 	}
 }
