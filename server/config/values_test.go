@@ -25,7 +25,7 @@ func TestLoad_AcceptsOnlyValuesOfTheSetting(t *testing.T) {
 		"MFA_MAX_IN_FLIGHT":    {[]string{"1", "65536"}, []string{"0", "65537", "1e3", "0x10"}, "must be a number from 1 to 65536"},
 		"MFA_MAX_CONNECTIONS":  {[]string{"1", "1000000"}, []string{"0", "1000001"}, "must be a number from 1 to 1000000"},
 		"MFA_LOG_LEVEL":        {[]string{"debug", "ERROR"}, []string{"warn+3", "debug,info"}, "must be debug, info, warn or error"},
-		"MFA_LOG_FORMAT":       {[]string{"json", "text"}, []string{"JSON"}, "must be json or text"},
+		"MFA_LOG_FORMAT":       {[]string{"json", "TEXT"}, []string{"yaml"}, "must be json or text"},
 		"MFA_JWT_SECRET":       {[]string{testSecret}, []string{testSecret[1:]}, "must have at least 32 bytes"},
 		"MFA_TLS_CERT":         {[]string{"/etc/mfa/a b.pem"}, []string{"-----BEGIN CERTIFICATE-----\nAA", "a\rb"}, pem},
 		"MFA_TLS_KEY":          {[]string{"key.pem"}, []string{"-----BEGIN PRIVATE KEY-----\nAA"}, pem},
