@@ -152,7 +152,8 @@ func TestAuthentication_AwaitedKeyHoldsNoSlot(t *testing.T) {
 				}()
 				synctest.Wait()
 				go a.post(asUser(t, "bob"))
-				<-begun // so a slot was free
+				<-begun         // so a slot was free
+				synctest.Wait() // the other request is over, or holds the slot
 				if row.keyComes {
 					refresh(key, "new")
 				}

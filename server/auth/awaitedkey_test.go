@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,16 +125,16 @@ func TestKeySet_FindsAKeyPublishedDuringARefresh(t *testing.T) {
 	issuer, set := newIssuerServer(t, nil)
 	set.keys.Store(&[]verificationKey{})
 	begun, asked := make(chan struct{}), make(chan struct{})
-	responses := 0
-	issuer.handler = func(w http.ResponseWriter, _ *http.Request) {
-		if responses++; responses > 1 {
+	var responses atomic.Int64
+	issuer.handle(func(w http.ResponseWriter, _ *http.Request) {
+		if responses.Add(1) > 1 {
 			fmt.Fprint(w, published)
 			return
 		}
 		close(begun)
 		<-asked
 		fmt.Fprint(w, `{"keys":[]}`)
-	}
+	})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { set.Run(ctx); close(ended) }()

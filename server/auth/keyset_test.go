@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,15 +23,21 @@ import (
 // testIssuerServer serves a JWK set by its current handler.
 type testIssuerServer struct {
 	*httptest.Server
-	handler http.HandlerFunc // not changed while a request is under way
-	log     bytes.Buffer     // of the set
+	handler atomic.Value // http.HandlerFunc
+	log     bytes.Buffer // of the set
 }
+
+// handle has the next requests handled by handler.
+func (s *testIssuerServer) handle(handler http.HandlerFunc) { s.handler.Store(handler) }
 
 // newIssuerServer returns a server, and a KeySet that reads from it and has no set yet.
 func newIssuerServer(t *testing.T, handler http.HandlerFunc) (*testIssuerServer, *KeySet) {
 	t.Helper()
-	s := &testIssuerServer{handler: handler}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler(w, r) }))
+	s := &testIssuerServer{}
+	s.handle(handler)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.handler.Load().(http.HandlerFunc)(w, r)
+	}))
 	t.Cleanup(s.Close)
 	location := KeySetLocation{url: s.URL + "/?token=hunter2"}
 	return s, NewKeySet(location, time.Hour, func() time.Time { return testNow }, newLog(&s.log))
@@ -104,7 +111,7 @@ func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
 	good := testSet(t)
 	issuer, set := newIssuerServer(t, nil)
 	for name, bad := range badResponses(t, good) {
-		issuer.handler = bad.handler
+		issuer.handle(bad.handler)
 		issuer.log.Reset()
 		if set.refresh(t.Context()) || !set.Loaded().IsZero() {
 			t.Errorf("%s: it is taken for a set", name)
@@ -114,7 +121,7 @@ func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
 			t.Errorf("%s: log %swant %s", name, issuer.log.String(), want)
 		}
 	}
-	issuer.handler = respond(http.StatusOK, `{"keys":[]}`)
+	issuer.handle(respond(http.StatusOK, `{"keys":[]}`))
 	issuer.log.Reset()
 	if set.refresh(t.Context()) {
 		t.Error("a first set without keys is accepted")
@@ -123,7 +130,7 @@ func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
 	if want := `level=ERROR msg="JWK set has no key that can verify a token"`; !strings.HasPrefix(issuer.log.String(), want) {
 		t.Errorf("log %s; want %s", issuer.log.String(), want)
 	}
-	issuer.handler = respond(http.StatusOK, good)
+	issuer.handle(respond(http.StatusOK, good))
 	if !set.refresh(t.Context()) || !set.Loaded().Equal(testNow) {
 		t.Error("a good set is not loaded")
 	}
@@ -139,7 +146,7 @@ func TestKeySet_KeepsLastGoodSetOnFailure(t *testing.T) {
 	set.now = func() time.Time { return testNow.Add(time.Hour) }
 	for name, bad := range badResponses(t, testSet(t)) {
 		before := set.keys.Load()
-		issuer.handler = bad.handler
+		issuer.handle(bad.handler)
 		issuer.log.Reset()
 		if set.refresh(t.Context()) || set.keys.Load() != before || !set.Loaded().Equal(testNow) {
 			t.Errorf("%s: it replaces the last good set", name)
@@ -155,7 +162,7 @@ func TestKeySet_DropsKeysThatLeft(t *testing.T) {
 	issuer, set := newIssuerServer(t, respond(http.StatusOK, testSet(t)))
 	set.refresh(t.Context())
 	wantSet(t, set, true)
-	issuer.handler = respond(http.StatusOK, `{"keys":[]}`)
+	issuer.handle(respond(http.StatusOK, `{"keys":[]}`))
 	if !set.refresh(t.Context()) {
 		t.Error("the issuer withdrew all keys, and the last set stays")
 	}
@@ -166,11 +173,11 @@ func TestKeySet_DropsKeysThatLeft(t *testing.T) {
 
 func TestKeySet_RequestsJSONOnANewConnection(t *testing.T) {
 	issuer, set := newIssuerServer(t, nil)
-	issuer.handler = func(_ http.ResponseWriter, r *http.Request) {
+	issuer.handle(func(_ http.ResponseWriter, r *http.Request) {
 		if accept := r.Header.Get("Accept"); r.Method != http.MethodGet || !r.Close || accept != "application/jwk-set+json, application/json" {
 			t.Errorf("%s, Accept %q, closes the connection: %t", r.Method, accept, r.Close)
 		}
-	}
+	})
 	set.refresh(t.Context())
 }
 
@@ -178,13 +185,13 @@ func TestKeySet_RequestsJSONOnANewConnection(t *testing.T) {
 func TestKeySet_StopsReadingAboveOneMiB(t *testing.T) {
 	issuer, set := newIssuerServer(t, nil)
 	all := make(chan bool, 1)
-	issuer.handler = func(w http.ResponseWriter, _ *http.Request) {
+	issuer.handle(func(w http.ResponseWriter, _ *http.Request) {
 		var err error
 		for i := 0; i < 64 && err == nil; i++ {
 			_, err = w.Write(make([]byte, maxKeySet))
 		}
 		all <- err == nil
-	}
+	})
 	if set.refresh(t.Context()); <-all {
 		t.Error("it read 64 MiB")
 	}
@@ -193,10 +200,10 @@ func TestKeySet_StopsReadingAboveOneMiB(t *testing.T) {
 func TestKeySet_StopsWithItsContext(t *testing.T) {
 	issuer, set := newIssuerServer(t, nil)
 	ctx, stop := context.WithCancel(t.Context())
-	issuer.handler = func(_ http.ResponseWriter, r *http.Request) {
+	issuer.handle(func(_ http.ResponseWriter, r *http.Request) {
 		stop()
 		<-r.Context().Done()
-	}
+	})
 	set.client.Timeout = 0 // nothing else ends the request
 	if set.refresh(ctx) || issuer.log.Len() != 0 {
 		t.Errorf("log %s; want none when the service stops", issuer.log.String())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,26 +35,27 @@ func TestReportFindings_RepeatsUntilNoFindingIsFatal(t *testing.T) {
 			{[]store.Finding{evicts}, nil, "level=WARN" + finding + "evicts\n" + fit},
 		}
 		log, lines := newLog(slog.LevelInfo)
-		start, inspections := time.Now(), 0
+		start := time.Now()
+		var inspections atomic.Int64
 		inspect := func(ctx context.Context) ([]store.Finding, error) {
 			if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) != 2*time.Second {
 				t.Errorf("deadline in %v; want 2s", time.Until(deadline))
 			}
-			inspections++
-			return results[inspections-1].findings, results[inspections-1].err
+			result := results[inspections.Add(1)-1]
+			return result.findings, result.err
 		}
 		go ReportFindings(t.Context(), inspect, log)
 		for i, want := range results {
 			synctest.Wait()
 			lines.wantLog(t, time.Since(start).String(), want.log)
-			if inspections != i+1 {
-				t.Errorf("%d inspections after %v; want %d", inspections, time.Since(start), i+1)
+			if n := inspections.Load(); n != int64(i+1) {
+				t.Errorf("%d inspections after %v; want %d", n, time.Since(start), i+1)
 			}
 			time.Sleep(time.Second)
 		}
 		time.Sleep(time.Hour)
-		if inspections != len(results) {
-			t.Errorf("%d inspections in the end; want %d", inspections, len(results))
+		if n := inspections.Load(); n != int64(len(results)) {
+			t.Errorf("%d inspections in the end; want %d", n, len(results))
 		}
 	})
 }

@@ -134,6 +134,7 @@ func TestDrain_WaitsForDrainTimeAfterStop(t *testing.T) {
 			ended = time.Now()
 		}()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if !stopped.IsZero() {
 			t.Error("stopping was called before the stop")
 		}
@@ -141,6 +142,7 @@ func TestDrain_WaitsForDrainTimeAfterStop(t *testing.T) {
 		start := time.Now()
 		stopNow()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if stopped != start || ended.Sub(start) != 5*time.Second {
 			t.Errorf("stopping was called after %v, Drain returned after %v; want 0s and 5s", stopped.Sub(start), ended.Sub(start))
 		}
