@@ -27,11 +27,13 @@ func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 // sanitizeAttr sanitizes texts and errors, the record's message among them: net/http's
 // messages repeat what a client sent.
 func sanitizeAttr(_ []string, attr slog.Attr) slog.Attr {
-	switch value := attr.Value.Any().(type) {
-	case string:
-		attr.Value = slog.StringValue(Sanitize(value))
-	case error:
-		attr.Value = slog.StringValue(Sanitize(value.Error()))
+	switch attr.Value.Kind() {
+	case slog.KindString:
+		attr.Value = slog.StringValue(Sanitize(attr.Value.String()))
+	case slog.KindAny:
+		if err, ok := attr.Value.Any().(error); ok {
+			attr.Value = slog.StringValue(Sanitize(err.Error()))
+		}
 	}
 	return attr
 }
