@@ -115,11 +115,10 @@ func (k *Keyring) open(purpose, owner string, sealed []byte) ([]byte, error) {
 // copied to another account's entry does not open there. The length of each part, as 4
 // bytes, precedes it, so that no two triples give the same bytes.
 func associatedData(purpose, owner string, header []byte) []byte {
-	var b []byte
-	for _, part := range [][]byte{[]byte(purpose), []byte(owner), header} {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
-	}
-	return b
+	b := make([]byte, 0, 3*4+len(purpose)+len(owner)+len(header))
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(purpose))), purpose...)
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(owner))), owner...)
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(header))), header...)
 }
 
 func validSealKeyID(id string) bool {

@@ -34,6 +34,7 @@ func sanitizeAttr(_ []string, attr slog.Attr) slog.Attr {
 		if err, ok := attr.Value.Any().(error); ok {
 			attr.Value = slog.StringValue(Sanitize(err.Error()))
 		}
+	default: // numbers, times and groups hold no text
 	}
 	return attr
 }
