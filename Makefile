@@ -88,10 +88,9 @@ tidy: ## Check that go.mod and go.sum are tidy.
 lint: ## Run golangci-lint.
 	go run $(GOLANGCI_LINT) run
 
-# Operations of upstream's document that are not served are missing from ours and break
-# nobody: the levels turn the checks for that off. One that is served cannot go missing
-# unnoticed: without its types, server/mfa does not build. A status of an error that
-# goes missing, which oasdiff lets pass, is turned into an error of its own.
+# The severity levels turn off the checks for operations that are gone: ours lacks those of
+# upstream that are not served. A served operation cannot go unnoticed, because server/mfa
+# needs its types. oasdiff accepts that an error's status goes; the levels make it an error.
 .PHONY: compat
 compat: ## Check that no client of upstream's document breaks on ours.
 	mkdir -p .bin
