@@ -20,7 +20,7 @@ func TestServe_StopsInOrderWhenStoppedDuringStartUp(t *testing.T) {
 	stop, cancel := context.WithCancel(t.Context())
 	cancel()
 	log := &output{}
-	status := run(stop, []string{"serve"}, append(testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1"),
+	status := run(stop, []string{"serve"}, append(testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1", "MFA_LISTEN=localhost:0"),
 		"NOTIFY_SOCKET="+socket.LocalAddr().String(), "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"), log, log)
 	if status != 0 || !strings.HasSuffix(log.String(), `"msg":"stopped"}`+"\n") {
 		t.Errorf("exit status %d; want 0 and the record stopped\n%s", status, log)
