@@ -78,8 +78,9 @@ func TestServe_RotatesTLSFiles(t *testing.T) {
 	s.client.Transport = apitest.NewContract(t, transport, nil)
 	s.generate(asUser(t, "ada"))
 	publish(2)
-	storetest.Eventually(t, func() bool { return serial() == 2 })
-	if lines := s.logLines("TLS files were reloaded"); len(lines) != 1 || lines[0]["level"] != "INFO" {
-		t.Errorf("log records %v; want one INFO", lines)
+	const message = "TLS files were reloaded"
+	storetest.Eventually(t, func() bool { return len(s.logLines(message)) == 1 })
+	if line, got := s.logLines(message)[0], serial(); line["level"] != "INFO" || got != 2 {
+		t.Errorf("log record %v, serial %d; want an INFO, 2", line, got)
 	}
 }
