@@ -107,7 +107,7 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 // List returns the records of the live API keys, oldest first. With damaged records it
 // returns the others and an error.
 func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
-	values, err := a.backend.List(ctx, apiKeyPrefix)
+	values, err := Entries(ctx, a.backend, apiKeyPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", err)
 	}

@@ -93,6 +93,14 @@ func (k *Keyring) seal(purpose, owner string, plaintext []byte) []byte {
 	return k.aeads[k.sealID].Seal(header, nil, plaintext, associatedData(purpose, owner, header))
 }
 
+// sealKeyID returns the id of the sealing key of a sealed value, or "" if it is damaged.
+func sealKeyID(sealed []byte) string {
+	if len(sealed) < 2 || len(sealed) < 2+int(sealed[1]) {
+		return ""
+	}
+	return string(sealed[2 : 2+int(sealed[1])])
+}
+
 // open returns the plaintext of a value that was sealed for this purpose and owner, or
 // errUnreadable.
 func (k *Keyring) open(purpose, owner string, sealed []byte) ([]byte, error) {

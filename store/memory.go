@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +24,11 @@ type Memory struct {
 
 type memoryEntry struct {
 	value    []byte
-	deadline time.Time
+	deadline time.Time // zero: none
+}
+
+func (e memoryEntry) expired(now time.Time) bool {
+	return !e.deadline.IsZero() && !now.Before(e.deadline)
 }
 
 var _ Backend = (*Memory)(nil)
@@ -36,34 +41,66 @@ func NewMemory(now func() time.Time) *Memory {
 
 // PutIfAbsent implements Backend.
 func (m *Memory) PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) ([]byte, error) {
-	return m.swap(ctx, key, nil, value, ttl)
-}
-
-// Replace implements Backend.
-func (m *Memory) Replace(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
-	return m.swap(ctx, key, old, value, ttl)
-}
-
-// swap stores value under key if there is no live entry or if its value is old. A nil old
-// equals no value.
-func (m *Memory) swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	existing, err := m.live(ctx, key)
-	if err != nil {
-		return nil, err
+	if err != nil || existing != nil {
+		return existing, err
 	}
-	if existing != nil && (old == nil || !bytes.Equal(existing, old)) {
-		return existing, nil
+	return nil, m.put(key, value, ttl)
+}
+
+// Swap implements Backend.
+func (m *Memory) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.expect(ctx, key, old); err != nil {
+		return err
 	}
-	if existing == nil && len(m.entries) >= memoryLimit {
+	return m.put(key, value, ttl)
+}
+
+// Promote implements Backend.
+func (m *Memory) Promote(ctx context.Context, from, to string, oldFrom, oldTo, value []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.expect(ctx, from, oldFrom); err != nil {
+		return err
+	}
+	if err := m.expect(ctx, to, oldTo); err != nil {
+		return err
+	}
+	if err := m.put(to, value, 0); err != nil {
+		return err
+	}
+	delete(m.entries, from)
+	return nil
+}
+
+// expect returns ErrConflict unless the live entry under key has the value want; nil: unless
+// there is none. The caller holds mu.
+func (m *Memory) expect(ctx context.Context, key string, want []byte) error {
+	value, err := m.live(ctx, key)
+	if err == nil && ((value == nil) != (want == nil) || !bytes.Equal(value, want)) {
+		err = ErrConflict
+	}
+	return err
+}
+
+// put stores value under key. The caller holds mu.
+func (m *Memory) put(key string, value []byte, ttl time.Duration) error {
+	if _, exists := m.entries[key]; !exists && len(m.entries) >= memoryLimit {
 		m.evictExpired()
 		if len(m.entries) >= memoryLimit {
-			return nil, fmt.Errorf("%w: memory store is full", ErrUnavailable)
+			return fmt.Errorf("%w: memory store is full", ErrUnavailable)
 		}
 	}
-	m.entries[key] = memoryEntry{value: bytes.Clone(value), deadline: m.now().Add(ttl)}
-	return nil, nil
+	entry := memoryEntry{value: append([]byte{}, value...)}
+	if ttl != 0 {
+		entry.deadline = m.now().Add(ttl)
+	}
+	m.entries[key] = entry
+	return nil
 }
 
 // Get implements Backend.
@@ -75,6 +112,20 @@ func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
 		err = ErrNotFound
 	}
 	return value, err
+}
+
+// GetAll implements Backend.
+func (m *Memory) GetAll(ctx context.Context, keys ...string) ([][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		var err error
+		if values[i], err = m.live(ctx, key); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
 }
 
 // Update implements Backend.
@@ -105,22 +156,30 @@ func (m *Memory) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// List implements Backend.
-func (m *Memory) List(ctx context.Context, prefix string) (map[string][]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// Walk implements Backend. visit may call m.
+func (m *Memory) Walk(ctx context.Context, prefix, suffix string, visit func(key string, value []byte) error) error {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	m.mu.Lock()
 	m.evictExpired()
-	found := map[string][]byte{}
-	for key, entry := range m.entries {
-		if strings.HasPrefix(key, prefix) {
-			found[key] = bytes.Clone(entry.value)
+	entries := maps.Clone(m.entries)
+	m.mu.Unlock()
+	for key, entry := range entries {
+		if strings.HasPrefix(key, prefix) && strings.HasSuffix(key, suffix) {
+			if err := visit(key, bytes.Clone(entry.value)); err != nil {
+				return err
+			}
 		}
 	}
-	return found, nil
+	return nil
 }
+
+// IdentityKey implements Backend.
+func (m *Memory) IdentityKey(string) string { return identityKey }
+
+// IdentityKeys implements Backend.
+func (m *Memory) IdentityKeys() []string { return []string{identityKey} }
 
 // Ready implements Backend.
 func (m *Memory) Ready(ctx context.Context) error {
@@ -142,7 +201,7 @@ func (m *Memory) live(ctx context.Context, key string) ([]byte, error) {
 	if !ok {
 		return nil, nil
 	}
-	if !m.now().Before(entry.deadline) {
+	if entry.expired(m.now()) {
 		delete(m.entries, key)
 		return nil, nil
 	}
@@ -153,7 +212,7 @@ func (m *Memory) live(ctx context.Context, key string) ([]byte, error) {
 func (m *Memory) evictExpired() {
 	now := m.now()
 	for key, entry := range m.entries {
-		if !now.Before(entry.deadline) {
+		if entry.expired(now) {
 			delete(m.entries, key)
 		}
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -10,7 +11,7 @@ import (
 
 const (
 	pendingPurpose = "pending totp secret"
-	pendingPrefix  = "mfa:{" // The digest in braces selects a cluster's slot.
+	accountPrefix  = "mfa:{" // The digest in braces selects a cluster's slot.
 	pendingSuffix  = "}:pending"
 )
 
@@ -53,10 +54,10 @@ func NewPending(backend Backend, keyring *Keyring, ttl time.Duration, now func()
 // SetKeyring sets the keyring for calls that begin from now on. Calls under way keep theirs.
 func (p *Pending) SetKeyring(keyring *Keyring) { p.keyring.Store(keyring) }
 
-// maxReplacements is the most attempts to replace an unreadable value. A second attempt is
+// maxAttempts is the most attempts to read or replace a pending secret. A second attempt is
 // needed only if another instance has stored an unreadable value meanwhile: then the two
 // instances lack each other's sealing key.
-const maxReplacements = 3
+const maxAttempts = 3
 
 // GetOrCreate returns the pending secret of account. If there is none, fresh becomes it.
 // Concurrent callers on all instances get the same secret. Its deadline is set when it is
@@ -71,14 +72,14 @@ const maxReplacements = 3
 func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret) (PendingKey, error) {
 	now := p.now()
 	name := Digest(account)
-	key := pendingPrefix + name + pendingSuffix
+	key := accountPrefix + name + pendingSuffix
 	keyring := p.keyring.Load()
 	offered := PendingKey{Secret: fresh, Deadline: deadline(now, p.ttl), Outcome: Created, Account: name}
 	plaintext := encodePending(offered)
 	sealed := keyring.seal(pendingPurpose, account, plaintext[:])
 
-	existing, err := p.backend.PutIfAbsent(ctx, key, sealed, p.ttl)
-	for replacements := 0; ; replacements++ {
+	for range maxAttempts {
+		existing, err := p.backend.PutIfAbsent(ctx, key, sealed, p.ttl)
 		if err != nil {
 			return PendingKey{}, fmt.Errorf("keep pending secret: %w", err)
 		}
@@ -90,16 +91,23 @@ func (p *Pending) GetOrCreate(ctx context.Context, account string, fresh Secret)
 			found.Account = name
 			return found, nil
 		}
-		if replacements == maxReplacements {
-			return PendingKey{}, fmt.Errorf("keep pending secret: %w: another instance seals with a key that this instance lacks", ErrUnavailable)
-		}
-		offered.Outcome = ReplacedExpired
+		replaced := offered
+		replaced.Outcome = ReplacedExpired
 		if unreadable != nil {
-			offered.Outcome = ReplacedUnreadable
+			replaced.Outcome = ReplacedUnreadable
 		}
-		existing, err = p.backend.Replace(ctx, key, existing, sealed, p.ttl)
+		err = p.backend.Swap(ctx, key, existing, sealed, p.ttl)
+		if err == nil {
+			return replaced, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return PendingKey{}, fmt.Errorf("replace pending secret: %w", err)
+		}
 	}
+	return PendingKey{}, fmt.Errorf("keep pending secret: %w: another instance seals with a key that this instance lacks", ErrUnavailable)
 }
+
+func pendingKey(account string) string { return accountPrefix + Digest(account) + pendingSuffix }
 
 func openPending(keyring *Keyring, account string, sealed []byte) (PendingKey, error) {
 	plaintext, err := keyring.open(pendingPurpose, account, sealed)

@@ -10,8 +10,8 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// scripted is a backend that finds other values with each call, as if other instances had
-// stored them meanwhile. After these it finds nothing, or fails with err.
+// scripted is a backend on which other instances store one more of the values in found before
+// each call. When found is used up, it stores what it is given, or fails with err.
 type scripted struct {
 	store.Backend
 	found [][]byte
@@ -19,20 +19,20 @@ type scripted struct {
 	calls int
 }
 
-func (s *scripted) next() ([]byte, error) {
+func (s *scripted) PutIfAbsent(context.Context, string, []byte, time.Duration) ([]byte, error) {
 	s.calls++
-	if s.calls > len(s.found) {
+	if len(s.found) == 0 {
 		return nil, s.err
 	}
-	return s.found[s.calls-1], nil
+	return s.found[0], nil
 }
 
-func (s *scripted) PutIfAbsent(context.Context, string, []byte, time.Duration) ([]byte, error) {
-	return s.next()
-}
-
-func (s *scripted) Replace(context.Context, string, []byte, []byte, time.Duration) ([]byte, error) {
-	return s.next()
+func (s *scripted) Swap(context.Context, string, []byte, []byte, time.Duration) error {
+	s.calls++
+	if s.found = s.found[1:]; len(s.found) > 0 {
+		return store.ErrConflict
+	}
+	return s.err
 }
 
 // sealedAt returns the sealed pending secret of ada that an instance creates at now.
@@ -43,7 +43,7 @@ func sealedAt(t *testing.T, keyring *store.Keyring, now time.Time) []byte {
 	if _, err := instance.GetOrCreate(t.Context(), "ada", storetest.NewSecret()); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := memory.List(t.Context(), "")
+	entries, err := store.Entries(t.Context(), memory, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestPending_OutcomeSaysWhatTheLastReplacementFound(t *testing.T) {
 		{nil, store.Created},
 		{[][]byte{unreadable}, store.ReplacedUnreadable},
 		{[][]byte{expired}, store.ReplacedExpired},
-		{[][]byte{unreadable, expired}, store.ReplacedExpired},
+		{[][]byte{unreadable, expired}, store.ReplacedExpired}, // after a conflict
 		{[][]byte{expired, unreadable}, store.ReplacedUnreadable},
 		{[][]byte{unreadable, sealedAt(t, keyring, now)}, store.Reused},
 	} {
@@ -87,10 +87,10 @@ func TestPending_IsUnavailable(t *testing.T) {
 		calls int
 	}{
 		{"when PutIfAbsent fails", nil, "keep pending secret: store unavailable", 1},
-		{"when Replace fails", [][]byte{unreadable}, "keep pending secret: store unavailable", 2},
+		{"when Swap fails", [][]byte{unreadable}, "replace pending secret: store unavailable", 2},
 		{
-			"after three replacements of unreadable values", [][]byte{unreadable, unreadable, unreadable, unreadable, unreadable},
-			"keep pending secret: store unavailable: another instance seals with a key that this instance lacks", 4,
+			"after three conflicts over unreadable values", [][]byte{unreadable, unreadable, unreadable, unreadable},
+			"keep pending secret: store unavailable: another instance seals with a key that this instance lacks", 6,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type Redis struct {
 	client    redis.UniversalClient
 	pipeliner *pipeliner  // for commands of requests; nil with a cluster
+	replicas  int         // that must have a write without a deadline
 	plaintext atomic.Bool // the client dialled another machine without TLS
 }
 
@@ -37,6 +39,14 @@ func NewRedis(url RedisURL) *Redis {
 	return r
 }
 
+// RequireReplicas has each write of an entry without a deadline wait for n replicas, 0 or more.
+// With fewer acknowledgements in waitTime, the write returns ErrUnavailable, although the
+// primary has it. RequireReplicas comes before the first write.
+//
+// It narrows the loss of a failover and does not exclude it: a primary and the replica that has
+// the write may be lost together.
+func (r *Redis) RequireReplicas(n int) { r.replicas = n }
+
 func (r *Redis) isCluster() bool {
 	_, ok := r.client.(*redis.ClusterClient)
 	return ok
@@ -52,20 +62,90 @@ func (r *Redis) PutIfAbsent(ctx context.Context, key string, value []byte, ttl t
 	return existing, err
 }
 
-// replaceScript compares and swaps in one step. With separate commands, of two instances
-// that find an unreadable value, the second could overwrite the value that the first has
-// already returned to its caller. The script runs too seldom to save its text by EVALSHA.
-const replaceScript = `
-local kind = redis.call('TYPE', KEYS[1]).ok
-local current = kind ~= 'none' and ''
-if kind == 'string' then current = redis.call('GET', KEYS[1]) end
-if current and current ~= ARGV[1] then return current end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return false`
+// currentFunction is the part that the scripts have in common: the value of an entry, false if
+// there is none, or an empty string for an entry of another type.
+const currentFunction = `
+local function current(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'string' then return redis.call('GET', key) end
+  return kind ~= 'none' and ''
+end`
 
-// Replace implements Backend.
-func (r *Redis) Replace(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
-	return existingValue(r.write(ctx, "EVAL", replaceScript, 1, key, old, value, ttl.Milliseconds()))
+// swapScript compares and writes in one step. Between separate commands, another instance could
+// write: a code could be accepted twice, or a pending secret overwritten that its owner already
+// has. Scripts are sent whole: EVALSHA would need a second round trip after a restart of Redis.
+const swapScript = currentFunction + `
+if current(KEYS[1]) ~= (ARGV[3] or false) then return '0' end
+if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
+else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return '1'`
+
+// Swap implements Backend.
+func (r *Redis) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
+	args := []any{"EVAL", swapScript, 1, key, value, ttl.Milliseconds()}
+	if old != nil {
+		args = append(args, old)
+	}
+	if ttl == 0 {
+		return r.writeDurably(ctx, key, args)
+	}
+	return swapped(r.write(ctx, args...))
+}
+
+// promoteScript makes a pending secret a factor in one step: an instance that ends between two
+// commands would leave both or neither.
+const promoteScript = currentFunction + `
+if current(KEYS[1]) ~= (ARGV[2] ~= '' and ARGV[2]) or current(KEYS[2]) ~= (ARGV[3] or false) then return '0' end
+redis.call('SET', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[1])
+return '1'`
+
+// Promote implements Backend.
+func (r *Redis) Promote(ctx context.Context, from, to string, oldFrom, oldTo, value []byte) error {
+	args := []any{"EVAL", promoteScript, 2, from, to, value, oldFrom}
+	if oldTo != nil {
+		args = append(args, oldTo)
+	}
+	return r.writeDurably(ctx, to, args)
+}
+
+// swapped translates the reply of swapScript and promoteScript.
+func swapped(text string, err error) error {
+	if err != nil {
+		return unavailable(err)
+	}
+	if text != "1" {
+		return ErrConflict
+	}
+	return nil
+}
+
+// getAllScript reads at one moment. MGET would take an entry of another type for none.
+const getAllScript = `
+local values = {}
+for i, key in ipairs(KEYS) do values[i] = redis.call('GET', key) end
+return values`
+
+// GetAll implements Backend.
+func (r *Redis) GetAll(ctx context.Context, keys ...string) ([][]byte, error) {
+	args := []any{"EVAL", getAllScript, len(keys)}
+	for _, key := range keys {
+		args = append(args, key)
+	}
+	cmd := redis.NewSliceCmd(ctx, args...)
+	if err := r.run(ctx, cmd); err != nil {
+		return nil, unavailable(err)
+	}
+	values := make([][]byte, len(keys))
+	if len(cmd.Val()) != len(keys) {
+		return nil, unavailable(errors.New("unexpected number of values"))
+	}
+	for i, value := range cmd.Val() {
+		if text, ok := value.(string); ok {
+			values[i] = []byte(text)
+		}
+	}
+	return values, nil
 }
 
 // Get implements Backend.
@@ -131,6 +211,41 @@ func (r *Redis) writeAlone(ctx context.Context, args ...any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx, args...)
 	_ = r.client.Process(ctx, noRetry{cmd}) // The command has its error.
 	return cmd
+}
+
+// waitTime bounds WAIT. A replica nearby acknowledges in a millisecond.
+const waitTime = 100 * time.Millisecond
+
+// writeDurably executes swapScript or promoteScript for an entry without a deadline, and waits
+// for the required replicas. WAIT counts for the writes of its own connection: so it does not go
+// through the pipeliner, and in a cluster it goes to key's primary with the write.
+func (r *Redis) writeDurably(ctx context.Context, key string, args []any) error {
+	if r.replicas == 0 {
+		return swapped(r.write(ctx, args...))
+	}
+	client := r.client
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		primary, err := cluster.MasterForKey(ctx, key)
+		if err != nil {
+			return unavailable(err)
+		}
+		client = primary
+	}
+	write := redis.NewCmd(ctx, args...)
+	pipeline := client.Pipeline()
+	_ = pipeline.Process(ctx, noRetry{write}) // It only queues the command.
+	wait := redis.NewIntCmd(ctx, "WAIT", r.replicas, waitTime.Milliseconds())
+	_ = pipeline.Process(ctx, wait)
+	_, _ = pipeline.Exec(ctx) // Each command has its own error.
+	if err := swapped(write.Text()); err != nil {
+		return err
+	}
+	if acknowledged, err := wait.Result(); err != nil {
+		return unavailable(err)
+	} else if acknowledged < int64(r.replicas) {
+		return unavailable(fmt.Errorf("%d of %d replicas have acknowledged the write", acknowledged, r.replicas))
+	}
+	return nil
 }
 
 // noRetry is a write that go-redis must not send again after a lost reply. Clients of one

@@ -116,19 +116,25 @@ func TestRedis_ReturnsEntryOfAnotherTypeAsEmptyValue(t *testing.T) {
 	server := storetest.SharedRedis(t)
 	backend := newRedis(t, server.URL)
 	do(t, server, "RPUSH", "mfa:list", "x")
-	listed, err := backend.List(t.Context(), "mfa:")
+	listed, err := store.Entries(t.Context(), backend, "mfa:")
 	if diff := cmp.Diff(map[string][]byte{"mfa:list": {}}, listed); diff != "" || err != nil {
-		t.Errorf("List: %v (-want +got):\n%s", err, diff)
+		t.Errorf("Walk: %v (-want +got):\n%s", err, diff)
 	}
 	if existing, err := backend.PutIfAbsent(t.Context(), "mfa:list", []byte("v"), time.Minute); existing == nil || len(existing) != 0 || err != nil {
 		t.Errorf("PutIfAbsent = %#v, %v; want an empty value", existing, err)
 	}
-	if existing, err := backend.Replace(t.Context(), "mfa:list", []byte("old"), []byte("v"), time.Minute); existing == nil || len(existing) != 0 || err != nil {
-		t.Errorf("Replace = %#v, %v; want an empty value", existing, err)
+	if values, err := backend.GetAll(t.Context(), "mfa:list"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("GetAll = %q, %v; want ErrUnavailable", values, err)
+	}
+	if err := backend.Swap(t.Context(), "mfa:list", nil, []byte("v"), 0); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("Swap over no entry = %v; want ErrConflict", err)
+	}
+	if err := backend.Swap(t.Context(), "mfa:list", []byte{}, []byte("v"), time.Minute); err != nil {
+		t.Errorf("Swap over an empty value = %v; want nil", err)
 	}
 }
 
-func TestRedis_ListPassesOverEntryThatDisappears(t *testing.T) {
+func TestRedis_WalkPassesOverEntryThatDisappears(t *testing.T) {
 	server := storetest.SharedRedis(t)
 	proxy := storetest.StartProxy(t, server.Addr)
 	proxy.Do(storetest.Fault{Command: "get", Key: "gone", Action: func(x *storetest.Exchange) bool {
@@ -136,12 +142,12 @@ func TestRedis_ListPassesOverEntryThatDisappears(t *testing.T) {
 		return storetest.Pass(x)
 	}})
 	do(t, server, "MSET", "gone", "v", "here", "v")
-	got, err := newRedis(t, proxy.URL).List(t.Context(), "")
+	got, err := store.Entries(t.Context(), newRedis(t, proxy.URL), "")
 	if diff := cmp.Diff(map[string][]byte{"here": []byte("v")}, got); diff != "" || err != nil {
-		t.Errorf("List: %v (-want +got):\n%s", err, diff)
+		t.Errorf("Walk: %v (-want +got):\n%s", err, diff)
 	}
 	if calls := server.Calls(t); calls["del"] != 1 {
-		t.Errorf("DEL during List: %d; want 1", calls["del"])
+		t.Errorf("DEL during Walk: %d; want 1", calls["del"])
 	}
 }
 
@@ -163,13 +169,13 @@ func wantWritesOnce(t *testing.T, server *storetest.RedisServer, proxy *storetes
 	)
 	backend := newRedis(t, url)
 	calls := storetest.Methods(backend)
-	for _, name := range []string{"PutIfAbsent", "Replace", "Update", "Delete"} {
+	for _, name := range []string{"PutIfAbsent", "Swap", "Promote", "Update", "Delete"} {
 		if err := calls[name](t.Context()); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s whose reply is lost = %v; want ErrUnavailable", name, err)
 		}
 	}
-	// The script of Replace counts as one EVAL, one TYPE and one SET.
-	want := map[string]int{"set": 3, "eval": 1, "del": 1}
+	// The scripts of Swap and Promote find no entry and write nothing.
+	want := map[string]int{"set": 2, "eval": 2, "del": 1}
 	got := server.Calls(t)
 	for command, n := range want {
 		if got[command] != n {

@@ -28,6 +28,10 @@ var ErrNotFound = errors.New("not found")
 // it did. The operation may have happened. Callers report "unknown", never "none".
 var ErrUnavailable = errors.New("store unavailable")
 
+// ErrConflict says that an entry had another value than the caller expected. The caller reads
+// it again.
+var ErrConflict = errors.New("entry has changed")
+
 // Digest returns the name of an account or an API key in the backend and in the log: the
 // SHA-256 of name in unpadded base64url, 43 characters. It keeps personal data, and text
 // that a client sent, out of the names of Redis entries.

@@ -128,7 +128,7 @@ func TestGenerateTOTPKey_FailsWithoutAPrincipal(t *testing.T) {
 	if _, err := o.GenerateTOTPKey(t.Context(), gen.GenerateTOTPKeyRequestObject{}); !errors.Is(err, errNoPrincipal) {
 		t.Errorf("GenerateTOTPKey = %v; want errNoPrincipal", err)
 	}
-	if entries, err := memory.List(t.Context(), ""); err != nil || len(entries) != 0 {
+	if entries, err := store.Entries(t.Context(), memory, ""); err != nil || len(entries) != 0 {
 		t.Errorf("the store holds %d entries, %v; want none", len(entries), err)
 	}
 }

@@ -22,6 +22,8 @@ func outcomeOf(err error, success store.Outcome) string {
 		return string(success)
 	case errors.Is(err, store.ErrNotFound):
 		return "not_found"
+	case errors.Is(err, store.ErrConflict):
+		return "conflict"
 	case errors.Is(err, context.Canceled):
 		return "client_left"
 	}
@@ -63,12 +65,28 @@ func (b observedBackend) PutIfAbsent(ctx context.Context, key string, value []by
 	return existing, err
 }
 
-// Replace implements store.Backend.
-func (b observedBackend) Replace(ctx context.Context, key string, old, value []byte, ttl time.Duration) ([]byte, error) {
-	ctx, end := b.start(ctx, "replace")
-	existing, err := b.Backend.Replace(ctx, key, old, value, ttl)
+// Swap implements store.Backend.
+func (b observedBackend) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
+	ctx, end := b.start(ctx, "swap")
+	err := b.Backend.Swap(ctx, key, old, value, ttl)
 	end(err)
-	return existing, err
+	return err
+}
+
+// Promote implements store.Backend.
+func (b observedBackend) Promote(ctx context.Context, from, to string, oldFrom, oldTo, value []byte) error {
+	ctx, end := b.start(ctx, "promote")
+	err := b.Backend.Promote(ctx, from, to, oldFrom, oldTo, value)
+	end(err)
+	return err
+}
+
+// GetAll implements store.Backend.
+func (b observedBackend) GetAll(ctx context.Context, keys ...string) ([][]byte, error) {
+	ctx, end := b.start(ctx, "get_all")
+	values, err := b.Backend.GetAll(ctx, keys...)
+	end(err)
+	return values, err
 }
 
 // Get implements store.Backend.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,11 +124,13 @@ type failing struct {
 func (f failing) PutIfAbsent(context.Context, string, []byte, time.Duration) ([]byte, error) {
 	return nil, f.err
 }
-func (f failing) Replace(context.Context, string, []byte, []byte, time.Duration) ([]byte, error) {
-	return nil, f.err
+func (f failing) Swap(context.Context, string, []byte, []byte, time.Duration) error { return f.err }
+func (f failing) Promote(context.Context, string, string, []byte, []byte, []byte) error {
+	return f.err
 }
-func (f failing) Get(context.Context, string) ([]byte, error)  { return nil, f.err }
-func (f failing) Update(context.Context, string, []byte) error { return f.err }
+func (f failing) GetAll(context.Context, ...string) ([][]byte, error) { return nil, f.err }
+func (f failing) Get(context.Context, string) ([]byte, error)         { return nil, f.err }
+func (f failing) Update(context.Context, string, []byte) error        { return f.err }
 
 // callAll calls the methods that requests call, and returns their results.
 func callAll(t *testing.T, b store.Backend) (results []string) {
@@ -135,7 +138,11 @@ func callAll(t *testing.T, b store.Backend) (results []string) {
 	note := func(value []byte, err error) { results = append(results, fmt.Sprintf("%s %v", value, err)) }
 	note(b.PutIfAbsent(t.Context(), "key", []byte("one"), time.Minute))
 	note(b.PutIfAbsent(t.Context(), "key", []byte("two"), time.Minute))
-	note(b.Replace(t.Context(), "key", []byte("one"), []byte("three"), time.Minute))
+	note(nil, b.Swap(t.Context(), "key", []byte("one"), []byte("three"), time.Minute))
+	note(nil, b.Promote(t.Context(), "key", "factor", []byte("three"), nil, []byte("four")))
+	note(nil, b.Swap(t.Context(), "key", nil, []byte("five"), 0))
+	values, err := b.GetAll(t.Context(), "key")
+	note(slices.Concat(values...), err)
 	note(b.Get(t.Context(), "key"))
 	note(nil, b.Update(t.Context(), "key", []byte("four")))
 	note(b.Get(t.Context(), "key"))
@@ -145,7 +152,7 @@ func callAll(t *testing.T, b store.Backend) (results []string) {
 func TestObserver_BackendMeasuresAndTraces(t *testing.T) {
 	memory := func() store.Backend { return store.NewMemory(time.Now) }
 	left := fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled)
-	methods := []string{"put_if_absent", "put_if_absent", "replace", "get", "update", "get"}
+	methods := []string{"put_if_absent", "put_if_absent", "swap", "promote", "swap", "get_all", "get", "update", "get"}
 	for outcome, row := range map[string]struct {
 		new  func() store.Backend
 		code string
@@ -166,7 +173,7 @@ func TestObserver_BackendMeasuresAndTraces(t *testing.T) {
 			}
 			wantLines(t, spans(), want)
 			want = nil
-			for _, method := range []string{"get 2", "put_if_absent 2", "replace 1", "update 1"} {
+			for _, method := range []string{"get 2", "get_all 1", "promote 1", "put_if_absent 2", "swap 2", "update 1"} {
 				method, count, _ := strings.Cut(method, " ")
 				sum := map[string]string{"1": "0.1", "2": "0.2"}[count]
 				labels := fmt.Sprintf(`{method=%q,outcome=%q} `, method, outcome)

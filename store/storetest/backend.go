@@ -1,9 +1,13 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,14 +26,17 @@ func Methods(b store.Backend) map[string]func(context.Context) error {
 			_, err := b.PutIfAbsent(ctx, "mfa:new", []byte("v"), time.Minute)
 			return err
 		},
-		"Replace": func(ctx context.Context) error {
-			_, err := b.Replace(ctx, "mfa:k", []byte("v"), []byte("w"), time.Minute)
-			return err
+		"Swap": func(ctx context.Context) error {
+			return b.Swap(ctx, "mfa:k", []byte("v"), []byte("w"), time.Minute)
 		},
+		"Promote": func(ctx context.Context) error {
+			return b.Promote(ctx, "mfa:{k}:from", "mfa:{k}:to", []byte("v"), nil, []byte("w"))
+		},
+		"GetAll": func(ctx context.Context) error { _, err := b.GetAll(ctx, "mfa:k"); return err },
 		"Update": func(ctx context.Context) error { return b.Update(ctx, "mfa:k", []byte("w")) },
 		"Get":    func(ctx context.Context) error { _, err := b.Get(ctx, "mfa:k"); return err },
 		"Delete": func(ctx context.Context) error { return b.Delete(ctx, "mfa:k") },
-		"List":   func(ctx context.Context) error { _, err := b.List(ctx, ""); return err },
+		"Walk":   func(ctx context.Context) error { _, err := store.Entries(ctx, b, ""); return err },
 	}
 }
 
@@ -41,12 +48,12 @@ func concurrentUse(t *testing.T, b store.Backend) {
 		existing, err := b.PutIfAbsent(ctx, key, value, time.Minute)
 		got, getErr := b.Get(ctx, key)
 		updateErr := b.Update(ctx, key, append(value, 'u'))
-		replaced, replaceErr := b.Replace(ctx, key, append(value, 'u'), value, time.Minute)
-		listed, listErr := b.List(ctx, key)
+		swapErr := b.Swap(ctx, key, append(value, 'u'), value, time.Minute)
+		listed, listErr := store.Entries(ctx, b, key)
 		deleteErr := b.Delete(ctx, key)
-		if err := errors.Join(err, getErr, updateErr, replaceErr, listErr, deleteErr); err != nil ||
-			existing != nil || replaced != nil || string(got) != string(value) || string(listed[key]) != string(value) {
-			t.Errorf("%s: put %q, got %q, replaced %q, listed %q, %v", key, existing, got, replaced, listed, err)
+		if err := errors.Join(err, getErr, updateErr, swapErr, listErr, deleteErr); err != nil ||
+			existing != nil || string(got) != string(value) || string(listed[key]) != string(value) {
+			t.Errorf("%s: put %q, got %q, listed %q, %v", key, existing, got, listed, err)
 		}
 	})
 	if left := mustList(t, b); len(left) != 0 {
@@ -79,16 +86,15 @@ func ttl(t *testing.T, b store.Backend) {
 	const short = 200 * time.Millisecond
 	_, err := b.PutIfAbsent(ctx, "mfa:put", []byte("v"), short)
 	must(t, err)
-	mustPut(t, b, "mfa:replaced", "old")
-	_, err = b.Replace(ctx, "mfa:replaced", []byte("old"), []byte("v"), short)
-	must(t, err)
-	for _, key := range []string{"mfa:put", "mfa:replaced"} {
+	mustPut(t, b, "mfa:swapped", "old")
+	must(t, b.Swap(ctx, "mfa:swapped", []byte("old"), []byte("v"), short))
+	for _, key := range []string{"mfa:put", "mfa:swapped"} {
 		wantValue(t, b, key, "v")
 	}
-	for _, key := range []string{"mfa:put", "mfa:replaced"} {
+	for _, key := range []string{"mfa:put", "mfa:swapped"} {
 		wantExpiry(t, b, key)
 	}
-	if got, err := b.List(ctx, ""); len(got) != 0 || err != nil {
+	if got, err := store.Entries(ctx, b, ""); len(got) != 0 || err != nil {
 		t.Fatalf("list after the ttl = %v, %v; want nothing", got, err)
 	}
 }
@@ -98,7 +104,7 @@ func sharesNoBytes(t *testing.T, b store.Backend) {
 	ctx := t.Context()
 	for _, write := range []func([]byte) error{
 		func(v []byte) error { _, err := b.PutIfAbsent(ctx, "mfa:k", v, time.Minute); return err },
-		func(v []byte) error { _, err := b.Replace(ctx, "mfa:k", []byte("value"), v, time.Minute); return err },
+		func(v []byte) error { return b.Swap(ctx, "mfa:k", []byte("value"), v, time.Minute) },
 		func(v []byte) error { return b.Update(ctx, "mfa:k", v) },
 	} {
 		value := []byte("value")
@@ -107,8 +113,11 @@ func sharesNoBytes(t *testing.T, b store.Backend) {
 		for reader, read := range map[string]func() ([]byte, error){
 			"Get":         func() ([]byte, error) { return b.Get(ctx, "mfa:k") },
 			"PutIfAbsent": func() ([]byte, error) { return b.PutIfAbsent(ctx, "mfa:k", nil, time.Minute) },
-			"Replace":     func() ([]byte, error) { return b.Replace(ctx, "mfa:k", []byte("other"), nil, time.Minute) },
-			"List":        func() ([]byte, error) { found, err := b.List(ctx, "mfa:k"); return found["mfa:k"], err },
+			"GetAll": func() ([]byte, error) {
+				values, err := b.GetAll(ctx, "mfa:k")
+				return slices.Concat(values...), err
+			},
+			"Walk": func() ([]byte, error) { found, err := store.Entries(ctx, b, "mfa:k"); return found["mfa:k"], err },
 		} {
 			for range 2 {
 				got, err := read()
@@ -145,28 +154,128 @@ func putIfAbsentDeadline(t *testing.T, b store.Backend) {
 	wantExpiry(t, b, "mfa:k")
 }
 
-func replace(t *testing.T, b store.Backend) {
+func swap(t *testing.T, b store.Backend) {
 	ctx := t.Context()
-	mustPut(t, b, "mfa:k", "old")
-	if got, err := b.Replace(ctx, "mfa:k", []byte("other"), []byte("x"), time.Minute); string(got) != "old" || err != nil {
-		t.Fatalf("replace of another value = %q, %v; want old, nil", got, err)
+	old, value := []byte("old"), []byte("new")
+	for _, c := range []struct {
+		name          string
+		present, read []byte // nil: no entry
+		want          []byte // after the swap
+	}{
+		{"the value that was read", old, old, value},
+		{"nothing, as was read", nil, nil, value},
+		{"another value", []byte("other"), old, []byte("other")},
+		{"a longer value", []byte("old!"), old, []byte("old!")},
+		{"a value instead of nothing", old, nil, old},
+		{"nothing instead of a value", nil, old, nil},
+		{"nothing instead of an empty value", nil, []byte{}, nil},
+		{"an empty value instead of nothing", []byte{}, nil, []byte{}},
+		{"an empty value", []byte{}, []byte{}, value},
+	} {
+		for _, ttl := range []time.Duration{0, time.Minute} {
+			key := fmt.Sprintf("mfa:%s:%s", c.name, ttl)
+			if c.present != nil {
+				mustPut(t, b, key, string(c.present))
+			}
+			var want error
+			if !bytes.Equal(c.want, value) {
+				want = store.ErrConflict
+			}
+			if err := b.Swap(ctx, key, c.read, value, ttl); !errors.Is(err, want) {
+				t.Errorf("Swap over %s = %v; want %v", c.name, err, want)
+			}
+			wantEntry(t, b, key, c.want)
+		}
 	}
-	wantValue(t, b, "mfa:k", "old")
-	if got, err := b.Replace(ctx, "mfa:k", []byte("old"), []byte("new"), time.Minute); got != nil || err != nil {
-		t.Fatalf("replace = %q, %v; want nil, nil", got, err)
-	}
-	wantValue(t, b, "mfa:k", "new")
-	if got, err := b.Replace(ctx, "mfa:empty", []byte("old"), []byte("new"), time.Minute); got != nil || err != nil {
-		t.Fatalf("replace of nothing = %q, %v; want nil, nil", got, err)
-	}
-	wantValue(t, b, "mfa:empty", "new")
 }
 
-func replaceOnce(t *testing.T, b store.Backend) {
+// swapDeadline sets, changes and removes the deadline of an entry.
+func swapDeadline(t *testing.T, b store.Backend) {
+	ctx := t.Context()
+	const short = 200 * time.Millisecond
+	must(t, b.Swap(ctx, "mfa:kept", nil, []byte("v"), short))
+	must(t, b.Swap(ctx, "mfa:kept", []byte("v"), []byte("w"), 0))
+	must(t, b.Swap(ctx, "mfa:gone", nil, []byte("v"), 0))
+	must(t, b.Swap(ctx, "mfa:gone", []byte("v"), []byte("w"), short))
+	wantExpiry(t, b, "mfa:gone")
+	wantValue(t, b, "mfa:kept", "w")
+}
+
+func swapOnce(t *testing.T, b store.Backend) {
 	mustPut(t, b, "mfa:k", "old")
-	wantOneWinner(t, b, func(value []byte) ([]byte, error) {
-		return b.Replace(t.Context(), "mfa:k", []byte("old"), value, time.Minute)
+	wantOneSwap(t, b, func(value []byte) error { return b.Swap(t.Context(), "mfa:k", []byte("old"), value, 0) })
+}
+
+func promote(t *testing.T, b store.Backend) {
+	ctx := t.Context()
+	old, value := []byte("old"), []byte("new")
+	for _, c := range []struct {
+		name              string
+		from, to          []byte // nil: no entry
+		readFrom, readTo  []byte
+		wantFrom, wantsTo []byte
+	}{
+		{"both as read", old, old, old, old, nil, value},
+		{"the first as read, no second", old, nil, old, nil, nil, value},
+		{"another first", []byte("other"), old, old, old, []byte("other"), old},
+		{"another second", old, []byte("other"), old, old, old, []byte("other")},
+		{"no first any more", nil, old, old, old, nil, old},
+		{"no second any more", old, nil, old, old, old, nil},
+		{"a second meanwhile", old, old, old, nil, old, old},
+	} {
+		from, to := "mfa:{"+c.name+"}:from", "mfa:{"+c.name+"}:to"
+		for key, present := range map[string][]byte{from: c.from, to: c.to} {
+			if present != nil {
+				mustPut(t, b, key, string(present))
+			}
+		}
+		var want error
+		if !bytes.Equal(c.wantsTo, value) {
+			want = store.ErrConflict
+		}
+		if err := b.Promote(ctx, from, to, c.readFrom, c.readTo, value); !errors.Is(err, want) {
+			t.Errorf("Promote with %s = %v; want %v", c.name, err, want)
+		}
+		wantEntry(t, b, from, c.wantFrom)
+		wantEntry(t, b, to, c.wantsTo)
+	}
+}
+
+func promoteOnce(t *testing.T, b store.Backend) {
+	mustPut(t, b, "mfa:{k}:from", "old")
+	wantOneSwap(t, b, func(value []byte) error {
+		return b.Promote(t.Context(), "mfa:{k}:from", "mfa:{k}:to", []byte("old"), nil, value)
 	})
+}
+
+// wantOneSwap calls swap 50 times at once, each time with another value. One call must succeed,
+// and all others must return ErrConflict.
+func wantOneSwap(t *testing.T, b store.Backend, swap func(value []byte) error) {
+	t.Helper()
+	results := make([]error, 50)
+	atOnce(len(results), func(i int) { results[i] = swap(fmt.Appendf(nil, "value %d", i)) })
+	entries := mustList(t, b)
+	won := 0
+	for i, err := range results {
+		if err == nil {
+			won++
+			wantValue(t, b, slices.Collect(maps.Keys(entries))[0], fmt.Sprintf("value %d", i))
+		} else if !errors.Is(err, store.ErrConflict) {
+			t.Errorf("call %d = %v; want nil or ErrConflict", i, err)
+		}
+	}
+	if won != 1 || len(entries) != 1 {
+		t.Errorf("%d calls succeeded and %d entries remain; want 1 and 1", won, len(entries))
+	}
+}
+
+func getAll(t *testing.T, b store.Backend) {
+	mustPut(t, b, "mfa:{k}:one", "v")
+	mustPut(t, b, "mfa:{k}:empty", "")
+	got, err := b.GetAll(t.Context(), "mfa:{k}:one", "mfa:{k}:none", "mfa:{k}:empty", b.IdentityKey("mfa:{k}:one"))
+	if diff := cmp.Diff([][]byte{[]byte("v"), nil, {}, nil}, got); diff != "" || err != nil {
+		t.Fatalf("GetAll: %v (-want +got):\n%s", err, diff)
+	}
 }
 
 // wantOneWinner calls write 50 times at once for mfa:k, each time with another value. One
@@ -225,6 +334,30 @@ func remove(t *testing.T, b store.Backend) {
 	}
 }
 
+// walkEnds swaps each entry that it visits and stops at the tenth.
+func walkEnds(t *testing.T, b store.Backend) {
+	for i := range 50 {
+		mustPut(t, b, fmt.Sprintf("mfa:%d:end", i), "v")
+		mustPut(t, b, fmt.Sprintf("mfa:%d:other", i), "v")
+	}
+	enough := errors.New("enough")
+	visited := map[string]bool{}
+	err := b.Walk(t.Context(), "mfa:", ":end", func(key string, value []byte) error {
+		if visited[key] = true; len(visited) == 10 {
+			return enough
+		}
+		return b.Swap(t.Context(), key, value, []byte("w"), time.Minute)
+	})
+	if !errors.Is(err, enough) || len(visited) != 10 {
+		t.Fatalf("Walk = %v after %d entries; want the error of visit after 10", err, len(visited))
+	}
+	for key := range visited {
+		if !strings.HasSuffix(key, ":end") {
+			t.Errorf("Walk visited %s", key)
+		}
+	}
+}
+
 // list writes more entries than one page of a cursor holds.
 func list(t *testing.T, b store.Backend) {
 	want := map[string][]byte{}
@@ -238,7 +371,7 @@ func list(t *testing.T, b store.Backend) {
 		}
 	})
 	mustPut(t, b, "mfa:b:0", "other")
-	got, err := b.List(t.Context(), "mfa:a:")
+	got, err := store.Entries(t.Context(), b, "mfa:a:")
 	must(t, err)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("list (-want +got):\n%s", diff)
@@ -276,6 +409,16 @@ func wantValue(t *testing.T, b store.Backend, key, want string) {
 	if got, err := b.Get(t.Context(), key); string(got) != want || err != nil {
 		t.Fatalf("get %s = %q, %v; want %q", key, got, err, want)
 	}
+}
+
+// wantEntry checks the entry under key; a nil want stands for none.
+func wantEntry(t *testing.T, b store.Backend, key string, want []byte) {
+	t.Helper()
+	if want == nil {
+		wantNothing(t, b, key)
+		return
+	}
+	wantValue(t, b, key, string(want))
 }
 
 func wantNothing(t *testing.T, b store.Backend, key string) {

@@ -84,9 +84,7 @@ func isolation(t *testing.T, b store.Backend) {
 	sealedForAda := entries[adaKey]
 	delete(entries, adaKey)
 	bobKey := slices.Collect(maps.Keys(entries))[0]
-	if _, err := b.Replace(t.Context(), bobKey, entries[bobKey], sealedForAda, time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.Swap(t.Context(), bobKey, entries[bobKey], sealedForAda, time.Minute))
 	got := mustGetOrCreate(t, pending, "bob", bobSecret)
 	if got.Secret == ada.Secret || got.Outcome != store.ReplacedUnreadable {
 		t.Fatalf("bob after ada's value was copied to his key: outcome %s, ada's secret %t",
@@ -134,9 +132,7 @@ func damagedSecret(t *testing.T, b store.Backend) {
 	}
 	for _, value := range damaged {
 		current := mustList(t, b)[key]
-		if _, err := b.Replace(t.Context(), key, current, value, time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Swap(t.Context(), key, current, value, time.Minute))
 		fresh := NewSecret()
 		got := mustGetOrCreate(t, pending, "ada", fresh)
 		if got.Secret != fresh || got.Outcome != store.ReplacedUnreadable {

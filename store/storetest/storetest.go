@@ -29,13 +29,18 @@ func Run(t *testing.T, newBackend func(t *testing.T) store.Backend) {
 		{"PutIfAbsent keeps the first value", putIfAbsent},
 		{"PutIfAbsent has one winner among concurrent callers", putIfAbsentOnce},
 		{"PutIfAbsent sets the deadline once", putIfAbsentDeadline},
-		{"Replace writes only over old or over nothing", replace},
-		{"Replace has one winner among concurrent callers", replaceOnce},
+		{"Swap writes only over what was read", swap},
+		{"Swap sets and removes the deadline", swapDeadline},
+		{"Swap has one winner among concurrent callers", swapOnce},
+		{"Promote writes only if both entries are as they were read", promote},
+		{"Promote has one winner among concurrent callers", promoteOnce},
+		{"GetAll tells no entry from an empty one", getAll},
 		{"Get returns ErrNotFound without an entry", getNothing},
 		{"Update keeps the deadline", updateDeadline},
 		{"Update does not bring an entry back", updateNothing},
 		{"Delete hides the entry and is ErrNotFound the second time", remove},
-		{"List returns the entries with the prefix", list},
+		{"Walk visits the entries with the prefix", list},
+		{"Walk stops at an error, and visit may write", walkEnds},
 		{"Ready and Close succeed", readyAndClose},
 
 		{"Pending gives 100 concurrent callers on two instances one secret", oneSecret},
@@ -57,7 +62,7 @@ func Run(t *testing.T, newBackend func(t *testing.T) store.Backend) {
 
 func mustList(t *testing.T, b store.Backend) map[string][]byte {
 	t.Helper()
-	entries, err := b.List(t.Context(), "mfa:")
+	entries, err := store.Entries(t.Context(), b, "mfa:")
 	must(t, err)
 	return entries
 }

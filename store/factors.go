@@ -1,0 +1,195 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	factorPurpose = "totp factor"
+	factorSuffix  = "}:factor"
+
+	// maxSwaps is the most attempts to change a factor while others change it too.
+	maxSwaps = 10
+)
+
+// ErrUnreadable says that a factor cannot be opened: the keyring lacks its sealing key, it is
+// damaged, or it is another account's or of a later version. It wraps ErrUnavailable: the
+// account has a factor, and nothing may replace it.
+var ErrUnreadable = fmt.Errorf("%w: factor is unreadable", ErrUnavailable)
+
+// Factors keeps at most one factor for each account: one sealed entry without a deadline. Every
+// change compares and swaps the whole entry, so of two changes at once, the second sees the
+// first. A factor that cannot be read is never replaced. It is safe for concurrent use.
+type Factors struct {
+	backend  Backend
+	identity *Identity
+	keyring  atomic.Pointer[Keyring]
+	now      func() time.Time
+	lost     func()
+	rewrite  bool
+}
+
+// FactorsConfig is what Factors work with.
+type FactorsConfig struct {
+	Backend  Backend   // required
+	Keyring  *Keyring  // required
+	Identity *Identity // of the backend; required
+	Now      func() time.Time
+
+	// SwapLost is called for each swap that another change has forestalled. Required.
+	SwapLost func()
+
+	// Rewrite has a change that changes nothing write the entry all the same. It is for
+	// Redis.RequireReplicas: the write before may have lacked replicas.
+	Rewrite bool
+}
+
+// NewFactors returns the factors in c.Backend.
+func NewFactors(c FactorsConfig) *Factors {
+	f := &Factors{backend: c.Backend, identity: c.Identity, now: c.Now, lost: c.SwapLost, rewrite: c.Rewrite}
+	f.SetKeyring(c.Keyring)
+	return f
+}
+
+// SetKeyring sets the keyring for calls that begin from now on. Calls under way keep theirs.
+func (f *Factors) SetKeyring(keyring *Keyring) { f.keyring.Store(keyring) }
+
+// Check returns nil if the store has the pinned identity. See Identity.
+func (f *Factors) Check(ctx context.Context) error {
+	return f.identity.check(ctx, f.keyring.Load())
+}
+
+// Find returns the factor of account. The error wraps ErrUnavailable.
+func (f *Factors) Find(ctx context.Context, account string) (Factor, error) {
+	read, err := f.read(ctx, f.keyring.Load(), account)
+	if err != nil {
+		return Factor{}, fmt.Errorf("find factor: %w", err)
+	}
+	return read.factor, nil
+}
+
+// Change replaces the factor of account by what change returns for it, and returns that. It
+// calls change again if another change came between. An error of change ends the call, and
+// nothing has changed then. Other errors wrap ErrUnavailable: the factor may have changed.
+func (f *Factors) Change(ctx context.Context, account string, change func(Factor) (Factor, error)) (Factor, error) {
+	return f.retry(func() (Factor, error) {
+		keyring := f.keyring.Load()
+		read, err := f.read(ctx, keyring, account)
+		if err != nil {
+			return Factor{}, err
+		}
+		changed, err := change(read.factor)
+		if err != nil || !f.mustWrite(read.factor, changed) {
+			return changed, err
+		}
+		return changed, f.backend.Swap(ctx, factorKey(account), read.sealed, sealFactor(keyring, account, changed), 0)
+	})
+}
+
+// Confirm is Change with the pending secret of account, nil if there is none. If change enrols
+// that secret, it ceases to be pending in the same atomic step.
+func (f *Factors) Confirm(ctx context.Context, account string, change func(*PendingKey, Factor) (Factor, error)) (Factor, error) {
+	return f.retry(func() (Factor, error) {
+		keyring := f.keyring.Load()
+		read, err := f.read(ctx, keyring, account, pendingKey(account))
+		if err != nil {
+			return Factor{}, err
+		}
+		pending := read.pending(keyring, account, f.now())
+		changed, err := change(pending, read.factor)
+		if err != nil || !f.mustWrite(read.factor, changed) {
+			return changed, err
+		}
+		sealed := sealFactor(keyring, account, changed)
+		if pending == nil || pending.Secret != changed.Secret {
+			return changed, f.backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
+		}
+		return changed, f.backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
+	})
+}
+
+// retry calls attempt until it ends without ErrConflict, at most maxSwaps times.
+func (f *Factors) retry(attempt func() (Factor, error)) (Factor, error) {
+	for range maxSwaps {
+		factor, err := attempt()
+		if err == nil {
+			return factor, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return Factor{}, fmt.Errorf("change factor: %w", err)
+		}
+		f.lost()
+	}
+	return Factor{}, fmt.Errorf("change factor: %w: %d other changes came between", ErrUnavailable, maxSwaps)
+}
+
+// mustWrite tells whether a change has to be written. An account that never had a factor and
+// still has none needs no entry.
+func (f *Factors) mustWrite(before, after Factor) bool {
+	return !bytes.Equal(before.encode(), after.encode()) || f.rewrite && after.State != None
+}
+
+// readEntries are the entries of an account as they were read.
+type readEntries struct {
+	factor        Factor
+	sealed        []byte // the factor's; nil: none
+	sealedPending []byte
+}
+
+// read reads the factor of account, the store identity, and the entries under more, at one
+// moment. An absent factor counts only beside the right identity: in an empty store nobody would
+// have a factor.
+func (f *Factors) read(ctx context.Context, keyring *Keyring, account string, more ...string) (readEntries, error) {
+	key := factorKey(account)
+	values, err := f.backend.GetAll(ctx, append([]string{f.backend.IdentityKey(key), key}, more...)...)
+	if err != nil {
+		return readEntries{}, err
+	}
+	if err := f.identity.verify(keyring, values[0]); err != nil {
+		return readEntries{}, err
+	}
+	read := readEntries{sealed: values[1], factor: Factor{State: None}}
+	if len(more) > 0 {
+		read.sealedPending = values[2]
+	}
+	if read.sealed != nil {
+		read.factor, err = openFactor(keyring, Digest(account), read.sealed)
+	}
+	return read, err
+}
+
+// pending returns the pending secret if it can be opened and is not past its deadline at now.
+func (r readEntries) pending(keyring *Keyring, account string, now time.Time) *PendingKey {
+	if r.sealedPending == nil {
+		return nil
+	}
+	pending, err := openPending(keyring, account, r.sealedPending)
+	if err != nil || !now.Before(pending.Deadline) {
+		return nil
+	}
+	return &pending
+}
+
+func factorKey(account string) string { return accountPrefix + Digest(account) + factorSuffix }
+
+// sealFactor binds a factor to the digest of its account: Reseal knows no account.
+func sealFactor(keyring *Keyring, account string, factor Factor) []byte {
+	return keyring.seal(factorPurpose, Digest(account), factor.encode())
+}
+
+func openFactor(keyring *Keyring, digest string, sealed []byte) (Factor, error) {
+	plaintext, err := keyring.open(factorPurpose, digest, sealed)
+	if err != nil {
+		return Factor{}, ErrUnreadable
+	}
+	factor, err := decodeFactor(plaintext)
+	if err != nil {
+		return Factor{}, ErrUnreadable
+	}
+	return factor, nil
+}
