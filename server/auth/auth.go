@@ -15,7 +15,7 @@
 //     one algorithm: HS256 for the configured secret, the key's own for a key of the JWK set.
 //  5. The signature must be good.
 //  6. Every claim that we read must have its type. iss, aud, exp and sub are required; exp, nbf
-//     and iat are compared with the clock, with some leeway.
+//     and iat are compared with the clock, with some leeway. A malformed auth_time is ignored.
 //  7. The KeyFinder must find the API key.
 //  8. A token and an API key in one request must be of the same account.
 //
@@ -43,6 +43,10 @@ const MaxAccount = 255
 type Principal struct {
 	Account string // opaque and unique: the token's sub, or the account of the API key
 	Label   string // the account's name for a person: an e-mail address, else the account
+
+	// AuthTime is when the person signed in: the token's auth_time. It is zero if the token does
+	// not say, and for an API key alone.
+	AuthTime time.Time
 
 	// Scheme and KeyID are for audit events. KeyID is the id of the API key if the request has
 	// one. Otherwise it is the kid of the JWK that verified the token, or empty.
@@ -145,8 +149,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (P
 	return Principal{}, &Refusal{Cause: NoCredentials}
 }
 
-// both demands that token and API key are valid and of the same account. The label is the
-// token's: the person's own address.
+// both demands that token and API key are valid and of the same account. Label and AuthTime
+// are the token's: the person's own.
 func (a *Authenticator) both(ctx context.Context, token, key string) (Principal, error) {
 	byToken, err := a.tokens.verify(ctx, token)
 	if err != nil {

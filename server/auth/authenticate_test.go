@@ -208,6 +208,38 @@ func TestAuthenticate_Accepts(t *testing.T) {
 	}
 }
 
+// A malformed auth_time is ignored. The token's holds beside an API key.
+func TestAuthenticate_ReturnsTheTimeOfTheSignIn(t *testing.T) {
+	key := NewAPIKey()
+	a := newTestAuthenticator(t, fakeKeys{key: {Account: "ada"}})
+	for value, want := range map[string]time.Time{
+		`1795348800`:      testNow,
+		`1795348800.5`:    testNow.Add(500 * time.Millisecond),
+		`4000000000`:      time.Unix(4000000000, 0).UTC(), // in the future: the reader's affair
+		`0`:               time.Unix(0, 0).UTC(),
+		`-1`:              {},
+		`1e999`:           {},
+		`253402300800`:    {}, // the year 10000
+		`null`:            {},
+		`true`:            {},
+		`"1795348800"`:    {},
+		`[1795348800]`:    {},
+		`{"a":1,"b":[0]}`: {},
+	} {
+		token := bearer(sign(`{"alg":"HS256"}`, strings.Replace(payloads()[0], "{", `{"auth_time":`+value+`,`, 1)))
+		for _, header := range []http.Header{token, join(token, withKey(key))} {
+			if got, err := a.Authenticate(t.Context(), header); err != nil || got.Account != "ada" || got.AuthTime != want {
+				t.Errorf("%s: %+v, %v; want AuthTime %v", value, got, err, want)
+			}
+		}
+	}
+	for name, header := range map[string]http.Header{"no claim": bearer(signClaims(t, testClaims())), "API key": withKey(key)} {
+		if got, err := a.Authenticate(t.Context(), header); err != nil || !got.AuthTime.IsZero() {
+			t.Errorf("%s: %+v, %v; want a zero AuthTime", name, got, err)
+		}
+	}
+}
+
 // Malformed keys and forged tokens must not reach the store.
 func TestAuthenticate_LooksUpNoKeyOfARefusedRequest(t *testing.T) {
 	var calls int

@@ -10,8 +10,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// claims are the claims of RFC 7519, section 4.1, that we read, and the e-mail address of
-// OpenID Connect Core, section 5.1. It implements jwt.Claims.
+// claims are the claims of RFC 7519, section 4.1, that we read, and two of OpenID Connect
+// Core: the e-mail address (section 5.1) and the time of the sign-in (section 2). It implements
+// jwt.Claims.
 type claims struct {
 	Issuer    text        `json:"iss"`
 	Subject   text        `json:"sub"`
@@ -20,6 +21,7 @@ type claims struct {
 	NotBefore numericDate `json:"nbf"`
 	IssuedAt  numericDate `json:"iat"`
 	Email     text        `json:"email"`
+	AuthTime  signInTime  `json:"auth_time"`
 }
 
 // validate returns the cause for which a token with these claims is refused, or "".
@@ -93,6 +95,22 @@ func (n *numericDate) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return errors.New("not a date")
 	}
 	n.date = &jwt.NumericDate{Time: time.UnixMicro(int64(seconds * 1e6))}
+	return nil
+}
+
+// signInTime is a numericDate that may be malformed: then it is zero.
+type signInTime struct{ time.Time }
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (s *signInTime) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	var date numericDate
+	if json.Unmarshal(value, &date) == nil {
+		s.Time = date.date.UTC()
+	}
 	return nil
 }
 

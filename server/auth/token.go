@@ -59,7 +59,10 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 	if cause := c.validate(v.validator); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
-	return Principal{Account: string(c.Subject), Label: c.label(), Scheme: Bearer, KeyID: key.id}, nil
+	return Principal{
+		Account: string(c.Subject), Label: c.label(), AuthTime: c.AuthTime.Time,
+		Scheme: Bearer, KeyID: key.id,
+	}, nil
 }
 
 // keyFor returns the key for a token, with the one algorithm of that key (RFC 8725, section

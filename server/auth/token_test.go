@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -53,6 +54,11 @@ func verifyIndependently(token string) (Principal, error) {
 	p.Label, _ = payload["email"].(string)
 	if p.Label == "" {
 		p.Label = p.Account
+	}
+	if _, isNumber := payload["auth_time"].(json.Number); isNumber {
+		if at := microseconds(payload["auth_time"]); at >= 0 && at <= endOfYear9999*1e6 {
+			p.AuthTime = time.UnixMicro(at).UTC()
+		}
 	}
 	if p.Account == "" || len(p.Account) > MaxAccount {
 		return Principal{}, errors.New("sub")
@@ -102,6 +108,8 @@ func payloads() []string {
 		`{"sub":"ada",` + rest + `}`,
 		`{"sub":"ada","email":"a@b","nbf":1795348800.5,"iat":1795348800,` + rest + `}`,
 		`{"sub":"ada","aud":["x","mfa.test"],"iss":"https://issuer.test","exp":1795352400}`,
+		`{"sub":"ada","auth_time":1795348800.25,` + rest + `}`, `{"sub":"ada","auth_time":"x",` + rest + `}`,
+		`{"sub":"ada","auth_time":-0.1,` + rest + `}`, `{"sub":"ada","auth_time":1e999,` + rest + `}`,
 		`{"act":{"sub":"bob","aud":"x"},"x":"sub","y":["sub",{"exp":1}],"sub":"ada",` + rest + `}`,
 		`{"sub":"ada","x":1e999,` + rest + `}`, `{"sub":"ada","nbf":1795348830.0000003,` + rest + `}`,
 		`{"sub":"ada","sub":"bob",` + rest + `}`, `{"SUB":"ada",` + rest + `}`, `{"sub":"ada","SUB":"bob",` + rest + `}`,
@@ -154,7 +162,7 @@ func FuzzToken(f *testing.F) {
 func TestTokenVerifier_AgreesOnTheSoundSeeds(t *testing.T) {
 	for _, token := range []string{
 		sign(headers()[0], payloads()[0]), sign(headers()[1], payloads()[1]), sign(headers()[2], payloads()[2]),
-		sign(headers()[0], payloads()[3]),
+		sign(headers()[0], payloads()[3]), sign(headers()[0], payloads()[4]), sign(headers()[0], payloads()[5]),
 	} {
 		ours, err := newTestAuthenticator(t, fakeKeys{}).tokens.verify(t.Context(), token)
 		theirs, other := verifyIndependently(token)
