@@ -9,7 +9,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -17,11 +19,49 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
+	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Error defines model for Error.
 type Error struct {
 	Error string `json:"error,omitempty"`
+
+	// Reason A stable word for programs. A client shows the sentence in `error` for a reason that it does not know.
+	Reason string `json:"reason,omitempty"`
+}
+
+// MfaInfo defines model for MfaInfo.
+type MfaInfo struct {
+	// PasskeyEnabled Whether sign-in accepts a passkey
+	PasskeyEnabled bool `json:"passkey_enabled"`
+
+	// TOTPEnabled Whether sign-in accepts a TOTP code
+	TOTPEnabled bool `json:"totp_enabled"`
+}
+
+// SuccessResponse defines model for SuccessResponse.
+type SuccessResponse struct {
+	Message string `json:"message,omitempty"`
+}
+
+// ConfirmTOTPRegistrationJSONBody defines parameters for ConfirmTOTPRegistration.
+type ConfirmTOTPRegistrationJSONBody struct {
+	// Code The code that the authenticator app shows
+	Code string `json:"code"`
+
+	// Secret The secret of the pending TOTP key
+	Secret string `json:"secret"`
+}
+
+// ConfirmedTOTP defines parameters for ConfirmTOTPRegistration.
+type ConfirmedTOTP struct {
+	RecoveryCodes []string `json:"recovery_codes,omitempty"`
+}
+
+// ConfirmTOTPRegistration200JSONResponseBody defines parameters for ConfirmTOTPRegistration.
+type ConfirmTOTPRegistration200JSONResponseBody struct {
+	Data ConfirmedTOTP `json:"data"`
 }
 
 // TOTPKey defines parameters for GenerateTOTPKey.
@@ -38,16 +78,72 @@ type GenerateTOTPKey200JSONResponseBody struct {
 	Data TOTPKey `json:"data"`
 }
 
+// UpdateMfaSettingsJSONBody defines parameters for UpdateMfaSettings.
+type UpdateMfaSettingsJSONBody struct {
+	// PasskeyEnabled Whether sign-in accepts a passkey
+	PasskeyEnabled *bool `json:"passkey_enabled,omitempty"`
+
+	// TOTPEnabled Whether sign-in accepts a TOTP code
+	TOTPEnabled *bool `json:"totp_enabled,omitempty"`
+}
+
+// RemoveTOTPJSONBody defines parameters for RemoveTOTP.
+type RemoveTOTPJSONBody struct {
+	// Email The account's address; without it, the caller's account
+	Email openapi_types.Email `json:"email,omitempty"`
+}
+
+// GetUserMfaInfoParams defines parameters for GetUserMfaInfo.
+type GetUserMfaInfoParams struct {
+	// Email The account's address; without it, the caller's account
+	Email openapi_types.Email `form:"email,omitempty" json:"email,omitempty"`
+}
+
+// GetUserMfaInfo200JSONResponseBody defines parameters for GetUserMfaInfo.
+type GetUserMfaInfo200JSONResponseBody struct {
+	Data MfaInfo `json:"data"`
+}
+
+// ConfirmTOTPRegistrationJSONRequestBody defines body for ConfirmTOTPRegistration for application/json ContentType.
+type ConfirmTOTPRegistrationJSONRequestBody ConfirmTOTPRegistrationJSONBody
+
+// UpdateMfaSettingsJSONRequestBody defines body for UpdateMfaSettings for application/json ContentType.
+type UpdateMfaSettingsJSONRequestBody UpdateMfaSettingsJSONBody
+
+// RemoveTOTPJSONRequestBody defines body for RemoveTOTP for application/json ContentType.
+type RemoveTOTPJSONRequestBody RemoveTOTPJSONBody
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ConfirmTOTPRegistration Confirm the pending TOTP key
+	// (POST /accounts/confirm-totp-registration)
+	ConfirmTOTPRegistration(ctx echo.Context) error
 	// GenerateTOTPKey Generate TOTP key
 	// (POST /accounts/generate-totp-key)
 	GenerateTOTPKey(ctx echo.Context) error
+	// UpdateMfaSettings Change the MFA settings
+	// (PATCH /accounts/mfa-settings)
+	UpdateMfaSettings(ctx echo.Context) error
+	// RemoveTOTP Remove the TOTP factor
+	// (DELETE /accounts/totp)
+	RemoveTOTP(ctx echo.Context) error
+	// GetUserMfaInfo Show the MFA state
+	// (GET /accounts/user-mfa-info)
+	GetUserMfaInfo(ctx echo.Context, params GetUserMfaInfoParams) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler ServerInterface
+}
+
+// ConfirmTOTPRegistration converts echo context to params.
+func (w *ServerInterfaceWrapper) ConfirmTOTPRegistration(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ConfirmTOTPRegistration(ctx)
+	return err
 }
 
 // GenerateTOTPKey converts echo context to params.
@@ -56,6 +152,42 @@ func (w *ServerInterfaceWrapper) GenerateTOTPKey(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GenerateTOTPKey(ctx)
+	return err
+}
+
+// UpdateMfaSettings converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateMfaSettings(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateMfaSettings(ctx)
+	return err
+}
+
+// RemoveTOTP converts echo context to params.
+func (w *ServerInterfaceWrapper) RemoveTOTP(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RemoveTOTP(ctx)
+	return err
+}
+
+// GetUserMfaInfo converts echo context to params.
+func (w *ServerInterfaceWrapper) GetUserMfaInfo(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetUserMfaInfoParams
+	// ------------- Optional query parameter "email" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "email", ctx.QueryParams(), &params.Email, runtime.BindQueryParameterOptions{Type: "string", Format: "email"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter email: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetUserMfaInfo(ctx, params)
 	return err
 }
 
@@ -106,8 +238,178 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.POST(options.BaseURL+"/accounts/confirm-totp-registration", wrapper.ConfirmTOTPRegistration, options.OperationMiddlewares["confirmTotpRegistration"]...)
 	router.POST(options.BaseURL+"/accounts/generate-totp-key", wrapper.GenerateTOTPKey, options.OperationMiddlewares["generateTotpKey"]...)
+	router.PATCH(options.BaseURL+"/accounts/mfa-settings", wrapper.UpdateMfaSettings, options.OperationMiddlewares["updateMfaSettings"]...)
+	router.DELETE(options.BaseURL+"/accounts/totp", wrapper.RemoveTOTP, options.OperationMiddlewares["removeTotp"]...)
+	router.GET(options.BaseURL+"/accounts/user-mfa-info", wrapper.GetUserMfaInfo, options.OperationMiddlewares["getUserMfaInfo"]...)
 
+}
+
+type ConfirmTOTPRegistrationRequestObject struct {
+	Body *ConfirmTOTPRegistrationJSONRequestBody
+}
+
+type ConfirmTOTPRegistrationResponseObject interface {
+	VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error
+}
+
+type ConfirmTOTPRegistration200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ConfirmTOTPRegistration200JSONResponse struct {
+	Body    ConfirmTOTPRegistration200JSONResponseBody
+	Headers ConfirmTOTPRegistration200ResponseHeaders
+}
+
+func (response ConfirmTOTPRegistration200JSONResponse) VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmTOTPRegistration400ResponseHeaders struct {
+	XRequestID string
+}
+
+type ConfirmTOTPRegistration400JSONResponse struct {
+	Body    Error
+	Headers ConfirmTOTPRegistration400ResponseHeaders
+}
+
+func (response ConfirmTOTPRegistration400JSONResponse) VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmTOTPRegistration401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type ConfirmTOTPRegistration401JSONResponse struct {
+	Body    Error
+	Headers ConfirmTOTPRegistration401ResponseHeaders
+}
+
+func (response ConfirmTOTPRegistration401JSONResponse) VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmTOTPRegistration403ResponseHeaders struct {
+	XRequestID string
+}
+
+type ConfirmTOTPRegistration403JSONResponse struct {
+	Body    Error
+	Headers ConfirmTOTPRegistration403ResponseHeaders
+}
+
+func (response ConfirmTOTPRegistration403JSONResponse) VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmTOTPRegistration413ResponseHeaders struct {
+	XRequestID string
+}
+
+type ConfirmTOTPRegistration413JSONResponse struct {
+	Body    Error
+	Headers ConfirmTOTPRegistration413ResponseHeaders
+}
+
+func (response ConfirmTOTPRegistration413JSONResponse) VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmTOTPRegistration500ResponseHeaders struct {
+	XRequestID string
+}
+
+type ConfirmTOTPRegistration500JSONResponse struct {
+	Body    Error
+	Headers ConfirmTOTPRegistration500ResponseHeaders
+}
+
+func (response ConfirmTOTPRegistration500JSONResponse) VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmTOTPRegistration503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type ConfirmTOTPRegistration503JSONResponse struct {
+	Body    Error
+	Headers ConfirmTOTPRegistration503ResponseHeaders
+}
+
+func (response ConfirmTOTPRegistration503JSONResponse) VisitConfirmTOTPRegistrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type GenerateTOTPKeyRequestObject struct {
@@ -233,11 +535,521 @@ func (response GenerateTOTPKey503JSONResponse) VisitGenerateTOTPKeyResponse(w ht
 	return err
 }
 
+type UpdateMfaSettingsRequestObject struct {
+	Body *UpdateMfaSettingsJSONRequestBody
+}
+
+type UpdateMfaSettingsResponseObject interface {
+	VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error
+}
+
+type UpdateMfaSettings200ResponseHeaders struct {
+	XRequestID string
+}
+
+type UpdateMfaSettings200JSONResponse struct {
+	Body    SuccessResponse
+	Headers UpdateMfaSettings200ResponseHeaders
+}
+
+func (response UpdateMfaSettings200JSONResponse) VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateMfaSettings400ResponseHeaders struct {
+	XRequestID string
+}
+
+type UpdateMfaSettings400JSONResponse struct {
+	Body    Error
+	Headers UpdateMfaSettings400ResponseHeaders
+}
+
+func (response UpdateMfaSettings400JSONResponse) VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateMfaSettings401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type UpdateMfaSettings401JSONResponse struct {
+	Body    Error
+	Headers UpdateMfaSettings401ResponseHeaders
+}
+
+func (response UpdateMfaSettings401JSONResponse) VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateMfaSettings403ResponseHeaders struct {
+	XRequestID string
+}
+
+type UpdateMfaSettings403JSONResponse struct {
+	Body    Error
+	Headers UpdateMfaSettings403ResponseHeaders
+}
+
+func (response UpdateMfaSettings403JSONResponse) VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateMfaSettings413ResponseHeaders struct {
+	XRequestID string
+}
+
+type UpdateMfaSettings413JSONResponse struct {
+	Body    Error
+	Headers UpdateMfaSettings413ResponseHeaders
+}
+
+func (response UpdateMfaSettings413JSONResponse) VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateMfaSettings500ResponseHeaders struct {
+	XRequestID string
+}
+
+type UpdateMfaSettings500JSONResponse struct {
+	Body    Error
+	Headers UpdateMfaSettings500ResponseHeaders
+}
+
+func (response UpdateMfaSettings500JSONResponse) VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateMfaSettings503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type UpdateMfaSettings503JSONResponse struct {
+	Body    Error
+	Headers UpdateMfaSettings503ResponseHeaders
+}
+
+func (response UpdateMfaSettings503JSONResponse) VisitUpdateMfaSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTOTPRequestObject struct {
+	Body *RemoveTOTPJSONRequestBody
+}
+
+type RemoveTOTPResponseObject interface {
+	VisitRemoveTOTPResponse(w http.ResponseWriter) error
+}
+
+type RemoveTOTP200ResponseHeaders struct {
+	XRequestID string
+}
+
+type RemoveTOTP200JSONResponse struct {
+	Body    SuccessResponse
+	Headers RemoveTOTP200ResponseHeaders
+}
+
+func (response RemoveTOTP200JSONResponse) VisitRemoveTOTPResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTOTP400ResponseHeaders struct {
+	XRequestID string
+}
+
+type RemoveTOTP400JSONResponse struct {
+	Body    Error
+	Headers RemoveTOTP400ResponseHeaders
+}
+
+func (response RemoveTOTP400JSONResponse) VisitRemoveTOTPResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTOTP401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type RemoveTOTP401JSONResponse struct {
+	Body    Error
+	Headers RemoveTOTP401ResponseHeaders
+}
+
+func (response RemoveTOTP401JSONResponse) VisitRemoveTOTPResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTOTP403ResponseHeaders struct {
+	XRequestID string
+}
+
+type RemoveTOTP403JSONResponse struct {
+	Body    Error
+	Headers RemoveTOTP403ResponseHeaders
+}
+
+func (response RemoveTOTP403JSONResponse) VisitRemoveTOTPResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTOTP413ResponseHeaders struct {
+	XRequestID string
+}
+
+type RemoveTOTP413JSONResponse struct {
+	Body    Error
+	Headers RemoveTOTP413ResponseHeaders
+}
+
+func (response RemoveTOTP413JSONResponse) VisitRemoveTOTPResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTOTP500ResponseHeaders struct {
+	XRequestID string
+}
+
+type RemoveTOTP500JSONResponse struct {
+	Body    Error
+	Headers RemoveTOTP500ResponseHeaders
+}
+
+func (response RemoveTOTP500JSONResponse) VisitRemoveTOTPResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTOTP503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type RemoveTOTP503JSONResponse struct {
+	Body    Error
+	Headers RemoveTOTP503ResponseHeaders
+}
+
+func (response RemoveTOTP503JSONResponse) VisitRemoveTOTPResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserMfaInfoRequestObject struct {
+	Params GetUserMfaInfoParams
+}
+
+type GetUserMfaInfoResponseObject interface {
+	VisitGetUserMfaInfoResponse(w http.ResponseWriter) error
+}
+
+type GetUserMfaInfo200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetUserMfaInfo200JSONResponse struct {
+	Body    GetUserMfaInfo200JSONResponseBody
+	Headers GetUserMfaInfo200ResponseHeaders
+}
+
+func (response GetUserMfaInfo200JSONResponse) VisitGetUserMfaInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserMfaInfo400ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetUserMfaInfo400JSONResponse struct {
+	Body    Error
+	Headers GetUserMfaInfo400ResponseHeaders
+}
+
+func (response GetUserMfaInfo400JSONResponse) VisitGetUserMfaInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserMfaInfo401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type GetUserMfaInfo401JSONResponse struct {
+	Body    Error
+	Headers GetUserMfaInfo401ResponseHeaders
+}
+
+func (response GetUserMfaInfo401JSONResponse) VisitGetUserMfaInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserMfaInfo403ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetUserMfaInfo403JSONResponse struct {
+	Body    Error
+	Headers GetUserMfaInfo403ResponseHeaders
+}
+
+func (response GetUserMfaInfo403JSONResponse) VisitGetUserMfaInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserMfaInfo413ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetUserMfaInfo413JSONResponse struct {
+	Body    Error
+	Headers GetUserMfaInfo413ResponseHeaders
+}
+
+func (response GetUserMfaInfo413JSONResponse) VisitGetUserMfaInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserMfaInfo500ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetUserMfaInfo500JSONResponse struct {
+	Body    Error
+	Headers GetUserMfaInfo500ResponseHeaders
+}
+
+func (response GetUserMfaInfo500JSONResponse) VisitGetUserMfaInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserMfaInfo503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type GetUserMfaInfo503JSONResponse struct {
+	Body    Error
+	Headers GetUserMfaInfo503ResponseHeaders
+}
+
+func (response GetUserMfaInfo503JSONResponse) VisitGetUserMfaInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ConfirmTOTPRegistration Confirm the pending TOTP key
+	// (POST /accounts/confirm-totp-registration)
+	ConfirmTOTPRegistration(ctx context.Context, request ConfirmTOTPRegistrationRequestObject) (ConfirmTOTPRegistrationResponseObject, error)
 	// GenerateTOTPKey Generate TOTP key
 	// (POST /accounts/generate-totp-key)
 	GenerateTOTPKey(ctx context.Context, request GenerateTOTPKeyRequestObject) (GenerateTOTPKeyResponseObject, error)
+	// UpdateMfaSettings Change the MFA settings
+	// (PATCH /accounts/mfa-settings)
+	UpdateMfaSettings(ctx context.Context, request UpdateMfaSettingsRequestObject) (UpdateMfaSettingsResponseObject, error)
+	// RemoveTOTP Remove the TOTP factor
+	// (DELETE /accounts/totp)
+	RemoveTOTP(ctx context.Context, request RemoveTOTPRequestObject) (RemoveTOTPResponseObject, error)
+	// GetUserMfaInfo Show the MFA state
+	// (GET /accounts/user-mfa-info)
+	GetUserMfaInfo(ctx context.Context, request GetUserMfaInfoRequestObject) (GetUserMfaInfoResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx echo.Context, request any) (any, error)
@@ -250,6 +1062,52 @@ func NewStrictHandler(ssi StrictServerInterface, middlewares []StrictMiddlewareF
 type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
+}
+
+// ConfirmTOTPRegistration operation middleware
+func (sh *strictHandler) ConfirmTOTPRegistration(ctx echo.Context) error {
+	var request ConfirmTOTPRegistrationRequestObject
+
+	var body ConfirmTOTPRegistrationJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ConfirmTOTPRegistration(ctx.Request().Context(), request.(ConfirmTOTPRegistrationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ConfirmTOTPRegistration")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ConfirmTOTPRegistrationResponseObject); ok {
+		return validResponse.VisitConfirmTOTPRegistrationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
 }
 
 // GenerateTOTPKey operation middleware
@@ -275,31 +1133,167 @@ func (sh *strictHandler) GenerateTOTPKey(ctx echo.Context) error {
 	return nil
 }
 
+// UpdateMfaSettings operation middleware
+func (sh *strictHandler) UpdateMfaSettings(ctx echo.Context) error {
+	var request UpdateMfaSettingsRequestObject
+
+	var body UpdateMfaSettingsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateMfaSettings(ctx.Request().Context(), request.(UpdateMfaSettingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateMfaSettings")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateMfaSettingsResponseObject); ok {
+		return validResponse.VisitUpdateMfaSettingsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RemoveTOTP operation middleware
+func (sh *strictHandler) RemoveTOTP(ctx echo.Context) error {
+	var request RemoveTOTPRequestObject
+
+	var body RemoveTOTPJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveTOTP(ctx.Request().Context(), request.(RemoveTOTPRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveTOTP")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RemoveTOTPResponseObject); ok {
+		return validResponse.VisitRemoveTOTPResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetUserMfaInfo operation middleware
+func (sh *strictHandler) GetUserMfaInfo(ctx echo.Context, params GetUserMfaInfoParams) error {
+	var request GetUserMfaInfoRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUserMfaInfo(ctx.Request().Context(), request.(GetUserMfaInfoRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUserMfaInfo")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetUserMfaInfoResponseObject); ok {
+		return validResponse.VisitGetUserMfaInfoResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
 // Stored as a slice of fixed-width chunks rather than one concatenated
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"5Fdtbxs3DP4rhFZgLXBnO02bYQcEnbs2XfqyeomDdIu9QrmjbbV3kiLxkriB//tA6c4vcVAEGLYP7Sef",
-	"ZJEiHz4UyRuRm8oajZq8yG6Ez2dYyfD50jnj+MM6Y9GRwrCN7TbNLYpMeHJKT8VikbQ75vwT5hR2POa1",
-	"UzQ/ZrVRXlr1Buf9mma8UlpkYoayQCcSoWXFCj6kfavSNzgXS51RSiwScY7SoWvl4+rAuEqSyMTr06FI",
-	"ohMsFf9daZkRWbFgw5SeGJbPjSaZE382l1/U6lJ2pILj2lrjSCSidmUj7LNuV1rbaQ+xQQX63ClLyrAv",
-	"/cEhTIyDSmo5VXoKMs9NrcknUHt0PgFZ0ww1qVyySAJSF2DlvOIQgNJAM4SlEbaUNDGuYh8UlRsGvpKE",
-	"V5JBukTn4/U7nV6nx1YZi1paJTKx2+l1dkUirKRZiEC3Nak7RY1OEqZkyKafcR7CbXzAY9OvV81RDxKG",
-	"74cD+Izz6GhdkkonMifjbvkmghkufB8WIhPtfUNDNobXobdG+0iNx71eGxPUFMliy0ZZ95NnQ24EXsvK",
-	"MhI3opAk+deQ5Zs/xkA1q6zbZbe6LV4Z4/9LI93JTfXMY+6Q9l8/Pz79c/fF4OVvgze7gw+DUd3rPd5T",
-	"3tfo9peRDmR2GFh2SyBSPWTOdr60Nm7ublh8G2uGlwkOJ0dvA8Z/HEFuCoQGvwjtZv4l4jqdmrQh8fvh",
-	"gBWcHL0Vi5Xht+8JcYx/cji3dG7ndHMLb7ZXsZKQmguO5kWtHBYiO4t+j7cfha2MWbKpZUcBvs5z9H5S",
-	"lyVbFd+HgBszh1+G9OW1VQ59eqi3/TqdmRLZMaMLD7UmVYasKlAWpdIIZhLWFnXBKRoh6MDvBnJZloDX",
-	"hCy5LtMR6+6Rq3E95JXSqqorkfWWDitNOEUXcPmQHuFFjZ5SToOtMMwQGMxolvLg4uH2MSjNtAOHBCpa",
-	"1Pz7owdzpWFdNShWIMNJCScnhy/AOJjhtSwwV5Usv+6ElUTo2KK/z3rpz/30L5l+Scc3O3vJ3pPFgzvo",
-	"wb496e3cI2lXtzxwOBGZ+KG7Kjzdpup0Y8m5gyMnmrPFOPUFi01CnJ6epv3Vq4Pb8PbheSgDkM9kWaKe",
-	"Ijw8OvgV9n562uPQ8zHYfXRvbBptDmVZ7Y/iczwarT3II/EwgVAm90dC6UtZquIjmc+oR+LRswd3ptk3",
-	"zZCd3f+eIcOV33BuinnAwhgopZviJmW+Zayf3quE/kus+zCRdUlLhDy6S5V/Vyj/T4xukIVcam0oLDEA",
-	"EuqUNlcdGM7QIVRyDucIcqumHaMugoRntIOYnEqlO5vROkJy87Q/IXTbwTpuKikZuJKK4BwnxkU7NF4T",
-	"MIaVpXuWyJ3vrERyA1ZXlXTztTZ62UOziJx67pjehU76IHbS/c1OerxYH6dEdnazMQidjRfJ5mh1Nl6M",
-	"WcBdhgif3UZ04ExRx9rHI0s8eMeso9ZmnfHS1q2OtW3zOTJl6OHIwLuDPnik2oYZ5xKdmqwmg6Z9/JrT",
-	"i/HinwAAAP//",
+	"7Fxtc9s2Ev4rGFxn0s6RklOn6VQ3mZ7SJj03zdUn2+Pc2Tp1TS5J1CTAAKBlNaf/frMAKckS46Rp4sk0",
+	"+Ca+AFg8+4J9sIRe8URVtZIoreGjV9wkBVbgfj7RWmn6UWtVo7YC3W3sbttFjXzEjdVC5nwZcY1glKRH",
+	"KZpEi9oKuuRjZixclMjmSqcsU5rVWuUaKjNgY5aUAqVlplBzw2yBzKC0KBNkQrJf3Gi/uEbA/ADMFmCZ",
+	"sCxVaJhUll1KNR/wiKNsKj464xWUmdIVpjzic61kPktUijziSamSy5nKMh5xqeysRpmS8P4KpVZl6Vop",
+	"W6CeQZKoRloecWOxnjU1n0Zb0474dZyreAuL5eo1dfErJpbQeZ7BgczULqA1GHOJixlKAindxe+0QBKH",
+	"GZHLWEgGSYK1NQxY25SvhrtQqkSQNJ5Vtn6XPo9/Pj5kLV7bvTolv2yEpi7PdiTfGnTag8JRkyRozARN",
+	"raTBXTQqNAZy7DGwXVCXETeYNFrYxRHZre8BavEMF+PGFnQlaLYFQoqa1AwVdfAiHtcifraJnG9FIl4g",
+	"aNRde3/1VOkKLB/xH0+PyRzcaISMe7rupbC25ksSTLS6TpS0kFj62Q7+shFXMADBjpq6VprMq9Fl29iM",
+	"hkOo60H3Egm05U2HB84dKpCQC5mz1kpNxBqD2kQMGlugtCIBahIxkCmrYVGRj5NTkZOthKhLsOQsNAdh",
+	"yxsC/gAW50AgXaE2fvj7g73BHkmlapRQCz7i+4O9wT6PeA22cBoYdiINEyUzoauY7CLWmAtjNfiJvOK1",
+	"MnbXMp/DJfpA0Hqnt8hLXLibbdf3DDOYKJmyDBKrdMRE5p6T5TJhmJLIVOZjxSUuBmyCttHSbHWiMVFX",
+	"qBeunaEgQsboRDxI+Yi3EzhWtp5siu8dAY19rNJFp2eU1htgXbbgD39tI6KPq7vm7hxtB4PjbiJOfCfx",
+	"WqcUCuvaB0we7YZhg4lG29+pf+aB2QV4t7cth2/DQjvCrn/ffN/qBt0N7+tuvl/u7f0BtFKwPXc7Hboo",
+	"7+4Ii5XpXaM6b9caFj0hZSOcx627fuctAFNCaQcRJ1E/ELvot2bHCvBm6E2XR218chK/iCfesOKDtF+H",
+	"JJfXoCD7dS93bl2qfMAOLDkAXbZP7xmm5pJtdu3dBdybwE5ODr5nSrMCryHFRFRQDvi2KqNNtYC1qEmi",
+	"/57txd+M4/9A/Fs8fXX/YfTwwfKzHkMiRB78TuV/pjHjI/6X4TpHGbYJytBnJ68BukMlAUn5wQWyBLQW",
+	"mDLVWAaGsgdhPiXg73944MfsCkqRskRjSqEKSppjJYzxidIG1qenp/F4HdGwL2d87JZWlhRQlihzZJ9P",
+	"nn7HHn791R5FMXqN7X8xYKfCFkxI02SZSCiTnNEqONteA32405Q+Ou9TLvMh7UEOQvrOv3nw9Y3O31YT",
+	"ragaoawenfv18/x8YwU9559HzKWyj865kA6nmVWXKM/5/zaf3D6Ncx6xCq5nkOMj0v70r198+1lv0P5z",
+	"G/P+3USRDUOuYOGYRqocYJ9Q5Li/f7ch+0KlC4eFUqwEneOng/VXd7E8jlkGTWlXCBnUVyL5pFC+I4tu",
+	"ke2SELpET1GgLJlU8wE77q4ovhRAz+ESJcMsw8QO2BHK1O+JENzuTbdcDW6qa4JWL+JxZlHvauvI0SS3",
+	"5M1BUDKUKe0FkXhtGYFY1fZ2qCshRdVUfHR/BaqQFnPUf/LlhvhUU1WgF2sq8FruBLkhTvC8Ka2In7rk",
+	"no1vrOB8Sj2u+XGOktgmeoJM3byWF//QvrraoyFG7DYC3HCeS2xx/x06241HfNZvf7wDO8NrqOoSNwmZ",
+	"sjWNPPMbGe3VaDikaQ27/YQRpTR/b1sPElV964nkox8fH53+e//7wyf/OHy2f/ji8LzZ2/vyoTCmQf1o",
+	"tROyZrZ8u4HfCvpdpPGGxNtYE7ykOHYy+clh/K+J5+Mtfh7a3p3AljX+fHxIHZxMfrqVktNALSd/Hf9+",
+	"I0GlTtzW1TtT086aOutImfHbdFlTloubsYYsJ36Gi/jJdS00mvhA9u0uqhLbDRrDGmlF6ZwmRUhL0e3M",
+	"rJ3IQzBg/1Q+yOG1RRezNtq8ZYDa+8QC1B2RuxNJ3qK0+M3t8wYuF7hcoBeBXgR6EehFoBfviV50Gf4f",
+	"5BRVBrFBa4XM2/qyTYoexc2FTQo0bRXCdDlZV6RQkmavsmzAxpLBhUFpWYXVhV/IZe6L74WQ+W7ZrKlT",
+	"sPg8g6NOkPdVMPsQ1fLNpNpcijpWrjMo41qRHWo+yqA0+GGq6m89+vIO6m23haPt2v1rA5NXOQONraWk",
+	"ocYValyhxhV4UeBFocYVSGggoYGEBhIaSOhHWeNyCbsT8vnT8SqZfzcqSmzJY1ViXwY0wUpd4fY3mY4r",
+	"dfUsmTJh3/ydpnY9HdN474tpYgWi7Nf0WlZIU43G/I3NhS0o8RY2WjkAanpj9RF51n1E7HuO3uID5+VH",
+	"wOc2v1qUalM7gdUFVhdYXWB1gdUFVhdYXWB1gdUFVhdY3cfI6jzRckLezN/fgdTR8h5XGcTdEce879O2",
+	"I1gYNi9EUqwKjHaLTBhfgUyZkoOeLxXtiUHdnZqNeA0aKrTOcM7eHylz50NfNqgX6+OhHT9bK+CN1G36",
+	"Qc653ebBHTLv40TavVUVOFC6D5YfrI6rV2CTwiO2+XbgdIHTBU4XOF3gdIHTBU4XOF3gdIHT3cbpjgo1",
+	"X9fpLCUub83nNv45x7Gpzf+8OZsuo5v/onM2JX7jTKaXfR1qlTY+TxkfHnjb0j1/ayM2/tZmupJ15/BV",
+	"xwNJNaU7jmRVV4xsalcSvEItsvUht5a33Tbp5XT5/wAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -21,7 +21,7 @@ import (
 func TestDocument_DescribesTheHandlersResponse(t *testing.T) {
 	clock := storetest.NewClock()
 	pending := store.NewPending(store.NewMemory(clock.Now), storetest.NewKeyring(t, storetest.NewSealKey("k1")), time.Minute, clock.Now)
-	operations := mfa.New(mfa.Config{Issuer: "quiva.ai", Pending: pending, Metrics: telemetry.NewMetrics(), Now: clock.Now})
+	operations := mfa.New(mfa.Config{Issuer: "quiva.ai", Pending: pending, Metrics: telemetry.NewMetrics(), Now: clock.Now}) // generate needs no more
 	ctx := auth.NewContext(t.Context(), auth.Principal{Account: "ada", Label: "ada@example.com", Scheme: auth.Bearer})
 	response, err := operations.GenerateTOTPKey(ctx, gen.GenerateTOTPKeyRequestObject{})
 	if err != nil {

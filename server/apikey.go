@@ -163,16 +163,7 @@ func (a *app) revokeKeyCommand() *cobra.Command {
 // withKeys calls do with the API keys in the Redis of MFA_REDIS_URL. The command needs no
 // other setting, but reports a fault in any.
 func (a *app) withKeys(cmd *cobra.Command, do func(context.Context, *store.APIKeys) error) error {
-	s, err := config.Load(a.environ, nil, nil)
-	if err != nil {
-		return err
-	}
-	if s.RedisURL == nil {
-		return config.Faults{"MFA_REDIS_URL: is required"}
-	}
-	backend := store.NewRedis(*s.RedisURL)
-	defer backend.Close()
-	ctx, cancel := context.WithTimeout(cmd.Context(), apiKeyTimeout)
-	defer cancel()
-	return do(ctx, store.NewAPIKeys(backend, a.now))
+	return a.withRedis(cmd, apiKeyTimeout, func(*config.Settings) config.Faults { return nil }, func(ctx context.Context, _ *config.Settings, backend store.Backend) error {
+		return do(ctx, store.NewAPIKeys(backend, a.now))
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -19,6 +20,8 @@ const (
 	devAccount  = "dev"
 	devEmail    = "dev@example.com"
 	devLifetime = 24 * time.Hour
+
+	devInitTimeout = 10 * time.Second
 )
 
 // devSettings returns the defaults of --dev. The keys are random: a production service cannot
@@ -39,6 +42,18 @@ func randomKey() []byte {
 	key := make([]byte, 32)
 	rand.Read(key)
 	return key
+}
+
+// devStoreID returns the id of the store, and initializes an empty one. It leaves a store that
+// --dev cannot open as it is: that may be another service's.
+func devStoreID(ctx context.Context, backend store.Backend, keyring *store.Keyring) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, devInitTimeout)
+	defer cancel()
+	id, err := store.InitStore(ctx, backend, keyring, rand.Text(), false)
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		return "", fmt.Errorf("find out MFA_STORE_ID: %w", err)
+	}
+	return id, nil
 }
 
 // greet creates an API key and a bearer token and prints a curl command with each.

@@ -111,7 +111,7 @@ func (s *devServer) send(t *testing.T, method, url string, fields http.Header) (
 
 func TestServeDev_PrintsCallsThatReturnTheSameKey(t *testing.T) {
 	redis, redisEnviron := apiKeyRedis(t)
-	const warning = "no MFA_REDIS_URL: secrets and API keys are kept in memory, for this process only, and lost when it stops"
+	const warning = "no MFA_REDIS_URL: secrets, factors and API keys are kept in memory, for this process only, and lost when it stops"
 	for name, c := range map[string]struct {
 		environ  []string
 		warnings int

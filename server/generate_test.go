@@ -81,8 +81,8 @@ func TestGenerate_GivesParallelCallsToTwoInstancesOneKey(t *testing.T) {
 			t.Fatal("two callers got different secrets")
 		}
 	}
-	if entries := redis.Dump(t); len(entries) != 1 {
-		t.Errorf("%d Redis entries; want 1", len(entries))
+	if entries := redis.Dump(t); len(entries) != 2 {
+		t.Errorf("%d Redis entries; want the pending secret and the store identity", len(entries))
 	}
 }
 
@@ -116,8 +116,8 @@ func TestGenerate_Refuses(t *testing.T) {
 			t.Errorf("%s: %d %s %s: %s; want %d %s %s", c.name, got.status, got.body, c.header, got.header.Get(c.header), c.status, c.want, c.value)
 		}
 	}
-	if after := redis.Dump(t); len(before) != 1 || len(after) != 1 {
-		t.Errorf("%d Redis entries after %d; want eve's API key alone", len(after), len(before))
+	if after := redis.Dump(t); len(before) != 2 || len(after) != 2 {
+		t.Errorf("%d Redis entries after %d; want eve's API key and the store identity", len(after), len(before))
 	}
 	// A body within the limit has no effect.
 	if got := s.send("POST", generatePath, ada, io.MultiReader(strings.NewReader(tooLarge[1:]))); got.status != http.StatusOK {

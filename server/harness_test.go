@@ -25,6 +25,7 @@ import (
 
 	"quiva.ai/mfa/gen/client"
 	"quiva.ai/mfa/server/api/apitest"
+	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
 )
 
@@ -44,6 +45,8 @@ const (
 	testIssuer   = "https://issuer.test"
 	testAudience = "mfa.test"
 	testSecret   = "0123456789abcdef0123456789abcdef" // signs HS256 tokens
+	testSealKeys = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+	testStoreID  = "TESTSTORE"
 
 	refusedBody = `{"error":"Sign in, or send a valid API key, to use this service."}` + "\n"
 )
@@ -96,13 +99,15 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 		"MFA_LISTEN":       "127.0.0.1:0",
 		"MFA_ADMIN_LISTEN": "127.0.0.1:0",
 		"MFA_DRAIN":        "0s",
-		"MFA_SEAL_KEYS":    "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+		"MFA_SEAL_KEYS":    testSealKeys,
+		"MFA_STORE_ID":     testStoreID,
 		"MFA_JWT_ISSUER":   testIssuer,
 		"MFA_JWT_AUDIENCE": testAudience,
 		"MFA_JWT_SECRET":   testSecret,
 	}
 	if redis != nil {
 		values["MFA_REDIS_URL"] = redis.URL
+		initStore(redis.URL)
 	}
 	for _, change := range changes {
 		name, value, set := strings.Cut(change, "=")
@@ -116,6 +121,18 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 		environ = append(environ, name+"="+value)
 	}
 	return environ
+}
+
+// initStore gives the Redis at url the identity of testEnviron. A Redis that is down gets none.
+func initStore(url string) {
+	var location store.RedisURL
+	var keyring store.Keyring
+	if err := errors.Join(location.UnmarshalText([]byte(url)), keyring.UnmarshalText([]byte(testSealKeys))); err != nil {
+		panic(err)
+	}
+	backend := store.NewRedis(location)
+	defer backend.Close()
+	_, _ = store.InitStore(context.Background(), backend, &keyring, testStoreID, false)
 }
 
 // startInstance runs `mfa serve` in the test's process until the test ends.

@@ -52,7 +52,7 @@ func TestKeySet_KeepsTheLastGoodSet(t *testing.T) {
 	const kept = "JWK set was not refreshed; the last good one stays"
 	storetest.Eventually(t, func() bool { return len(s.logLines(kept)) > 0 })
 	s.generate(bearer(key.token(t, goodClaims("ada", nil), nil)))
-	if status, states := s.ready(); status != http.StatusOK || states != "map[jwk_set:ok process:ok redis:ok]" {
+	if status, states := s.ready(); status != http.StatusOK || states != "map[factors:ok jwk_set:ok process:ok redis:ok]" {
 		t.Errorf("/readyz: %d %s; want 200", status, states)
 	}
 }
@@ -74,7 +74,7 @@ func TestKeySet_IsUnavailableUntilTheFirstSet(t *testing.T) {
 	if line := s.logLines(unread)[0]; line["level"] != "ERROR" || line["error"] != "read JWK set: status 503; want 200" {
 		t.Errorf("log line %v; want an ERROR with the status", line)
 	}
-	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[jwk_set:no JWK set was loaded yet process:ok redis:ok]" {
+	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[factors:ok jwk_set:no JWK set was loaded yet process:ok redis:ok]" {
 		t.Errorf("/readyz: %d %s; want 503", status, states)
 	}
 	s.generate(asUser(t, "ada"))

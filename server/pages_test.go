@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -125,6 +126,24 @@ func TestFrontPage_ListsEachStatusOfAnError(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The calls that enrol and remove a factor stand in one block and work as they stand.
+func TestFrontPage_ShowsTheWayOfAFactor(t *testing.T) {
+	block := regexp.MustCompile(`(?m)(?:^    .+\n)+`).FindString(frontPageChapter(t, "Call it")[strings.Index(frontPageChapter(t, "Call it"), "    url="):])
+	dev := startDev(t, localPort)
+	script := strings.ReplaceAll(block, "127.0.0.1:8080", dev.api)
+	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+	shell.Env = append(os.Environ(), "API_KEY="+dev.calls[0].value)
+	output, err := shell.CombinedOutput()
+	want := regexp.MustCompile(`^\{"data":\{"recovery_codes":\[("[0-9A-Z]{4}(-[0-9A-Z]{4}){3}",?){10}\]\}\}
+\{"data":\{"passkey_enabled":false,"totp_enabled":true\}\}
+\{"message":"The MFA settings are changed\."\}
+\{"message":"The TOTP factor is removed\."\}
+$`)
+	if err != nil || !want.Match(output) {
+		t.Errorf("%s\nprints\n%s%v", script, output, err)
 	}
 }
 

@@ -27,7 +27,7 @@ const (
 func TestServe_ReloadsOnHangup(t *testing.T) {
 	folder := t.TempDir()
 	seal, level, jwks, issuer := filepath.Join(folder, "seal"), filepath.Join(folder, "level"), filepath.Join(folder, "jwks"), filepath.Join(folder, "issuer")
-	k1, k2 := storetest.NewSealKey("k1"), storetest.NewSealKey("k2")
+	k1, k2 := testSealKeys, storetest.NewSealKey("k2") // the store identity is sealed with k1
 	oldKey, newKey := newIssuerKey(t, "1", jwt.SigningMethodES256), newIssuerKey(t, "2", jwt.SigningMethodES256)
 	as := func(key issuerKey, account string) http.Header {
 		return bearer(key.token(t, goodClaims(account, nil), nil))

@@ -63,6 +63,9 @@ func (a *app) serve(stop context.Context, settings *config.Settings, load func()
 		return err
 	}
 	s.registerMetrics()
+	if s.settings.StepUp == 0 {
+		s.log.WarnContext(ctx, "MFA_STEP_UP_MAX_AGE is off: a stolen bearer token suffices to remove a factor")
+	}
 	s.log.InfoContext(ctx, "listening", "address", s.api.Addr().String(), "admin_address", s.admin.Addr().String(), "version", version())
 	s.notifier.Ready(ctx, s.log) // before the drain and the reloader, which notify too
 	err = s.run(stop, &lifecycle.Reloader{

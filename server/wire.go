@@ -29,6 +29,7 @@ type service struct {
 	observer    *telemetry.Observer
 	backend     store.Backend
 	pending     *store.Pending
+	factors     *store.Factors
 	keyring     atomic.Pointer[loadedKeyring]
 	keySet      *auth.KeySet           // nil without MFA_JWT_JWKS
 	certificate *lifecycle.Certificate // nil without TLS
@@ -67,26 +68,48 @@ func (a *app) wire(ctx context.Context, settings *config.Settings) (s *service, 
 	}
 	s.observer = telemetry.NewObserver(tracer, a.now)
 	s.backend = s.openBackend()
-	observed := s.observer.Backend(s.backend)
-	s.pending = store.NewPending(observed, settings.SealKeys, settings.PendingTTL, a.now)
-	s.useKeyring(settings.SealKeys)
 	closeAll = func() {
 		_ = s.backend.Close() // the program ends: nothing is left to do about an error
 		flushTraces()
 	}
-	if s.handler, err = s.newAPI(observed); err != nil {
+	if err := s.wireAPI(ctx); err != nil {
 		closeAll()
 		return nil, nil, err
 	}
 	return s, closeAll, nil
 }
 
+// wireAPI makes the parts that requests use: the store and the API on it.
+func (s *service) wireAPI(ctx context.Context) (err error) {
+	if s.settings.StoreID == "" { // with --dev only
+		if s.settings.StoreID, err = devStoreID(ctx, s.backend, s.settings.SealKeys); err != nil {
+			return err
+		}
+	}
+	observed := s.observer.Backend(s.backend)
+	s.pending = store.NewPending(observed, s.settings.SealKeys, s.settings.PendingTTL, s.now)
+	s.factors = store.NewFactors(store.FactorsConfig{
+		Backend:    observed,
+		Keyring:    s.settings.SealKeys,
+		Identity:   store.NewIdentity(s.backend, s.settings.StoreID),
+		Now:        s.now,
+		SwapLost:   s.observer.CountSwapLost,
+		Unreadable: s.observer.CountUnreadable,
+		Rewrite:    s.settings.Replicas > 0,
+	})
+	s.useKeyring(s.settings.SealKeys)
+	s.handler, err = s.newAPI(observed)
+	return err
+}
+
 // openBackend opens Redis, or the store in memory where --dev allows it.
 func (s *service) openBackend() store.Backend {
 	if s.settings.RedisURL != nil {
-		return store.NewRedis(*s.settings.RedisURL)
+		redis := store.NewRedis(*s.settings.RedisURL)
+		redis.RequireReplicas(s.settings.Replicas)
+		return redis
 	}
-	s.log.Warn("no MFA_REDIS_URL: secrets and API keys are kept in memory, for this process only, and lost when it stops")
+	s.log.Warn("no MFA_REDIS_URL: secrets, factors and API keys are kept in memory, for this process only, and lost when it stops")
 	return store.NewMemory(s.now)
 }
 
@@ -112,7 +135,7 @@ func (s *service) newAPI(observed store.Backend) (http.Handler, error) {
 	return api.New(api.Config{
 		Document:      document,
 		Authenticator: authenticator,
-		Operations:    mfa.New(mfa.Config{Issuer: s.settings.Issuer, Pending: s.pending, Metrics: s.observer.Metrics, Now: s.now}),
+		Operations:    s.newOperations(),
 		MaxInFlight:   s.settings.MaxInFlight,
 		Proxies:       s.settings.Proxies,
 		Observer:      s.observer,
@@ -122,9 +145,22 @@ func (s *service) newAPI(observed store.Backend) (http.Handler, error) {
 	})
 }
 
-// useKeyring seals and opens pending secrets with keyring from now on.
+func (s *service) newOperations() *mfa.Operations {
+	return mfa.New(mfa.Config{
+		Issuer:     s.settings.Issuer,
+		Pending:    s.pending,
+		PendingTTL: s.settings.PendingTTL,
+		Factors:    s.factors,
+		StepUp:     auth.StepUp{MaxAge: s.settings.StepUp, Leeway: s.settings.JWTLeeway, Now: s.now},
+		Metrics:    s.observer.Metrics,
+		Now:        s.now,
+	})
+}
+
+// useKeyring seals and opens secrets with keyring from now on.
 func (s *service) useKeyring(keyring *store.Keyring) {
 	s.pending.SetKeyring(keyring)
+	s.factors.SetKeyring(keyring)
 	s.keyring.Store(&loadedKeyring{keyring, s.now()})
 }
 
@@ -133,6 +169,7 @@ func (s *service) adminHandler(stop context.Context) http.Handler {
 	checks := []lifecycle.Check{
 		{Name: "process", Check: lifecycle.CheckNotStopping(stop)},
 		{Name: "redis", Check: s.backend.Ready},
+		{Name: "factors", Check: s.factors.Check},
 	}
 	if s.keySet != nil {
 		checks = append(checks, lifecycle.Check{Name: "jwk_set", Check: s.keySet.Check})

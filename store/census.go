@@ -29,7 +29,7 @@ func (f *Factors) Count(ctx context.Context) (Census, error) {
 // the first. It leaves unreadable factors as they are.
 func (f *Factors) Reseal(ctx context.Context) (Census, error) {
 	keyring := f.keyring.Load()
-	if err := resealIdentities(ctx, f.backend, keyring); err != nil {
+	if err := resealIdentities(ctx, f.c.Backend, keyring); err != nil {
 		return Census{}, err
 	}
 	resealed := 0
@@ -38,7 +38,7 @@ func (f *Factors) Reseal(ctx context.Context) (Census, error) {
 			return nil
 		}
 		again := keyring.seal(factorPurpose, digest, factor.encode())
-		err := f.backend.Swap(ctx, accountPrefix+digest+factorSuffix, sealed, again, 0)
+		err := f.c.Backend.Swap(ctx, accountPrefix+digest+factorSuffix, sealed, again, 0)
 		if errors.Is(err, ErrConflict) {
 			return nil // A request has changed the factor, and sealed it anew.
 		}
@@ -56,7 +56,7 @@ func (f *Factors) census(ctx context.Context, visit func(ctx context.Context, di
 	census := Census{States: map[State]int{}, SealKeys: map[string]int{}}
 	keyring := f.keyring.Load()
 	seen := map[string]bool{} // Walk may visit an entry twice.
-	err := f.backend.Walk(ctx, accountPrefix, factorSuffix, func(key string, sealed []byte) error {
+	err := f.c.Backend.Walk(ctx, accountPrefix, factorSuffix, func(key string, sealed []byte) error {
 		digest := strings.TrimSuffix(strings.TrimPrefix(key, accountPrefix), factorSuffix)
 		if seen[digest] {
 			return nil

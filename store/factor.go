@@ -90,6 +90,12 @@ func (f Factor) SetEnabled(enabled bool) Factor {
 	return f
 }
 
+// Unlock returns f with no failed attempts.
+func (f Factor) Unlock() Factor {
+	f.TOTP, f.Recovery = Attempts{}, Attempts{}
+	return f
+}
+
 // Remove returns the tombstone of f: it holds no secret and no recovery code. Without a factor
 // it returns f.
 func (f Factor) Remove(now time.Time) Factor {

@@ -26,12 +26,8 @@ var ErrUnreadable = fmt.Errorf("%w: factor is unreadable", ErrUnavailable)
 // change compares and swaps the whole entry, so of two changes at once, the second sees the
 // first. A factor that cannot be read is never replaced. It is safe for concurrent use.
 type Factors struct {
-	backend  Backend
-	identity *Identity
-	keyring  atomic.Pointer[Keyring]
-	now      func() time.Time
-	lost     func()
-	rewrite  bool
+	c       FactorsConfig
+	keyring atomic.Pointer[Keyring]
 }
 
 // FactorsConfig is what Factors work with.
@@ -41,8 +37,9 @@ type FactorsConfig struct {
 	Identity *Identity // of the backend; required
 	Now      func() time.Time
 
-	// SwapLost is called for each swap that another change has forestalled. Required.
-	SwapLost func()
+	// SwapLost is called for each swap that another change has forestalled, and Unreadable for
+	// each factor that cannot be opened. Required.
+	SwapLost, Unreadable func()
 
 	// Rewrite has a change that changes nothing write the entry all the same. It is for
 	// Redis.RequireReplicas: the write before may have lacked replicas.
@@ -51,7 +48,7 @@ type FactorsConfig struct {
 
 // NewFactors returns the factors in c.Backend.
 func NewFactors(c FactorsConfig) *Factors {
-	f := &Factors{backend: c.Backend, identity: c.Identity, now: c.Now, lost: c.SwapLost, rewrite: c.Rewrite}
+	f := &Factors{c: c}
 	f.SetKeyring(c.Keyring)
 	return f
 }
@@ -61,7 +58,7 @@ func (f *Factors) SetKeyring(keyring *Keyring) { f.keyring.Store(keyring) }
 
 // Check returns nil if the store has the pinned identity. See Identity.
 func (f *Factors) Check(ctx context.Context) error {
-	return f.identity.check(ctx, f.keyring.Load())
+	return f.c.Identity.check(ctx, f.keyring.Load())
 }
 
 // Find returns the factor of account. The error wraps ErrUnavailable.
@@ -87,7 +84,7 @@ func (f *Factors) Change(ctx context.Context, account string, change func(Factor
 		if err != nil || !f.mustWrite(read.factor, changed) {
 			return changed, err
 		}
-		return changed, f.backend.Swap(ctx, factorKey(account), read.sealed, sealFactor(keyring, account, changed), 0)
+		return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealFactor(keyring, account, changed), 0)
 	})
 }
 
@@ -100,16 +97,16 @@ func (f *Factors) Confirm(ctx context.Context, account string, change func(*Pend
 		if err != nil {
 			return Factor{}, err
 		}
-		pending := read.pending(keyring, account, f.now())
+		pending := read.pending(keyring, account, f.c.Now())
 		changed, err := change(pending, read.factor)
 		if err != nil || !f.mustWrite(read.factor, changed) {
 			return changed, err
 		}
 		sealed := sealFactor(keyring, account, changed)
 		if pending == nil || pending.Secret != changed.Secret {
-			return changed, f.backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
+			return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
 		}
-		return changed, f.backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
+		return changed, f.c.Backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
 	})
 }
 
@@ -123,7 +120,7 @@ func (f *Factors) retry(attempt func() (Factor, error)) (Factor, error) {
 		if !errors.Is(err, ErrConflict) {
 			return Factor{}, fmt.Errorf("change factor: %w", err)
 		}
-		f.lost()
+		f.c.SwapLost()
 	}
 	return Factor{}, fmt.Errorf("change factor: %w: %d other changes came between", ErrUnavailable, maxSwaps)
 }
@@ -131,7 +128,7 @@ func (f *Factors) retry(attempt func() (Factor, error)) (Factor, error) {
 // mustWrite tells whether a change has to be written. An account that never had a factor and
 // still has none needs no entry.
 func (f *Factors) mustWrite(before, after Factor) bool {
-	return !bytes.Equal(before.encode(), after.encode()) || f.rewrite && after.State != None
+	return !bytes.Equal(before.encode(), after.encode()) || f.c.Rewrite && after.State != None
 }
 
 // readEntries are the entries of an account as they were read.
@@ -146,11 +143,11 @@ type readEntries struct {
 // have a factor.
 func (f *Factors) read(ctx context.Context, keyring *Keyring, account string, more ...string) (readEntries, error) {
 	key := factorKey(account)
-	values, err := f.backend.GetAll(ctx, append([]string{f.backend.IdentityKey(key), key}, more...)...)
+	values, err := f.c.Backend.GetAll(ctx, append([]string{f.c.Backend.IdentityKey(key), key}, more...)...)
 	if err != nil {
 		return readEntries{}, err
 	}
-	if err := f.identity.verify(keyring, values[0]); err != nil {
+	if err := f.c.Identity.verify(keyring, values[0]); err != nil {
 		return readEntries{}, err
 	}
 	read := readEntries{sealed: values[1], factor: Factor{State: None}}
@@ -158,7 +155,9 @@ func (f *Factors) read(ctx context.Context, keyring *Keyring, account string, mo
 		read.sealedPending = values[2]
 	}
 	if read.sealed != nil {
-		read.factor, err = openFactor(keyring, Digest(account), read.sealed)
+		if read.factor, err = openFactor(keyring, Digest(account), read.sealed); err != nil {
+			f.c.Unreadable()
+		}
 	}
 	return read, err
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -63,13 +62,13 @@ func openIdentity(keyring *Keyring, sealed []byte) (string, error) {
 	return string(id), nil
 }
 
-// InitStore gives the store in backend an identity and returns its id. A store that has one
-// keeps it: InitStore returns its id and ErrConflict.
+// InitStore gives the store in backend the identity fresh, and returns its id. A store that has
+// an identity keeps it: InitStore returns its id and ErrConflict.
 //
 // A cluster has an identity in each hash slot. If some are absent, a part of the data was lost,
 // or an earlier InitStore was interrupted. InitStore then returns ErrIdentity, or, with
 // acceptLoss, adds the absent ones.
-func InitStore(ctx context.Context, backend Backend, keyring *Keyring, acceptLoss bool) (id string, err error) {
+func InitStore(ctx context.Context, backend Backend, keyring *Keyring, fresh string, acceptLoss bool) (id string, err error) {
 	values, err := readIdentities(ctx, backend)
 	if err != nil {
 		return "", err
@@ -88,7 +87,7 @@ func InitStore(ctx context.Context, backend Backend, keyring *Keyring, acceptLos
 	case len(absent) == 0:
 		return id, ErrConflict
 	case id == "":
-		id = rand.Text()
+		id = fresh
 	case !acceptLoss:
 		return id, fmt.Errorf("%w is absent in %d of %d hash slots: their data was lost, or an earlier init was interrupted", ErrIdentity, len(absent), len(values))
 	}

@@ -56,7 +56,7 @@ func (o *operations) readBody(c echo.Context, operation *openapi3.Operation) err
 		// context. Whether the client is there shows when the response is written.
 		c.SetRequest(r.WithContext(context.WithoutCancel(r.Context())))
 	}
-	c.Request().Body = io.NopCloser(&body)
+	c.Request().Body, c.Request().ContentLength = io.NopCloser(&body), int64(body.Len())
 	c.Set(bodyWasRead, true)
 	return nil
 }

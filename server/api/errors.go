@@ -2,14 +2,17 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/labstack/echo/v4"
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/mfa"
 	"quiva.ai/mfa/store"
 )
 
@@ -21,6 +24,7 @@ const retryAfter = 1
 type errorResponse struct {
 	status  int
 	message string
+	reason  mfa.Reason // for programs; empty: the status says enough
 }
 
 // responseTo is the one table from errors to responses. An error that is not in it is a
@@ -28,19 +32,58 @@ type errorResponse struct {
 func responseTo(err error) errorResponse {
 	switch {
 	case is[*auth.Refusal](err):
-		return errorResponse{http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service."}
+		return errorResponse{http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service.", ""}
+	case errors.Is(err, auth.ErrPersonRequired):
+		return errorResponse{http.StatusForbidden, "An API key cannot do this: sign in and try again.", "step_up"}
+	case is[*mfa.Refusal](err):
+		return refusalResponse(err)
 	case is[*http.MaxBytesError](err):
-		return errorResponse{http.StatusRequestEntityTooLarge, "The request body is too large."}
-	case is[*openapi3filter.RequestError](err), errors.Is(err, errUnreadableBody), isBindError(err):
-		return errorResponse{http.StatusBadRequest, "The request does not match the description of the API."}
+		return errorResponse{http.StatusRequestEntityTooLarge, "The request body is too large.", ""}
+	case is[*openapi3filter.RequestError](err), errors.Is(err, errUnreadableBody), errors.Is(err, errMalformedQuery), isBindError(err):
+		return errorResponse{http.StatusBadRequest, "The request does not match the description of the API.", ""}
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, auth.ErrKeysUnavailable), errors.Is(err, errOverloaded):
-		return errorResponse{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again."}
+		return errorResponse{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again.", ""}
 	case errors.Is(err, echo.ErrNotFound):
-		return errorResponse{http.StatusNotFound, "There is nothing at this address."}
+		return errorResponse{http.StatusNotFound, "There is nothing at this address.", ""}
 	case errors.Is(err, echo.ErrMethodNotAllowed):
-		return errorResponse{http.StatusMethodNotAllowed, "This address does not support the request's method."}
+		return errorResponse{http.StatusMethodNotAllowed, "This address does not support the request's method.", ""}
 	}
-	return errorResponse{http.StatusInternalServerError, "Something went wrong on our side."}
+	return errorResponse{http.StatusInternalServerError, "Something went wrong on our side.", ""}
+}
+
+// refusalResponse is responseTo for refusals of the operations.
+func refusalResponse(err error) errorResponse {
+	refusal, _ := errors.AsType[*mfa.Refusal](err)
+	status, message := http.StatusBadRequest, ""
+	switch refusal.Reason {
+	case mfa.Malformed:
+		message = "The code has six digits, and the secret is the one that you were shown; please check both."
+	case mfa.WrongCode:
+		message = "The code is wrong; please enter the code that your app shows now."
+	case mfa.ClockOff:
+		message = clockMessage(refusal.Ahead)
+	case mfa.NotPending:
+		message = "This key has expired or was replaced; please request a new one."
+	case mfa.NotEnrolled:
+		message = "This factor is not set up for the account."
+	case mfa.OtherAccount:
+		status, message = http.StatusForbidden, "You can do this for your own account only."
+	}
+	return errorResponse{status, message, refusal.Reason}
+}
+
+// clockMessage says in whole minutes, at least one, how far the clock of the device is off.
+func clockMessage(ahead time.Duration) string {
+	direction := "fast"
+	if ahead < 0 {
+		direction = "slow"
+	}
+	minutes := max(1, int(ahead.Abs().Round(time.Minute)/time.Minute))
+	unit := "minutes"
+	if minutes == 1 {
+		unit = "minute"
+	}
+	return fmt.Sprintf("The clock of your device is about %d %s %s; please correct it and try again.", minutes, unit, direction)
 }
 
 func is[E error](err error) bool {
@@ -79,6 +122,6 @@ func writeError(err error, c echo.Context) {
 		header.Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter))
 	}
 	// The literal breaks the build if Error gets a member that is not set here.
-	body := gen.Error(struct{ Error string }{response.message})
+	body := gen.Error(struct{ Error, Reason string }{response.message, string(response.reason)})
 	_ = c.JSON(response.status, body) // a failed write means that the client is gone
 }

@@ -59,8 +59,16 @@ func newTestAPI(t testing.TB, change ...func(*Config)) *testAPI {
 	observer := telemetry.NewObserver(nil, time.Now)
 	a.backend = &testBackend{Memory: store.NewMemory(time.Now)}
 	a.keys = store.NewAPIKeys(a.backend, time.Now)
-	pending := store.NewPending(a.backend, storetest.NewKeyring(t, storetest.NewSealKey("k1")), 10*time.Minute, time.Now)
-	operations := mfa.New(mfa.Config{Issuer: "quiva.ai", Pending: pending, Metrics: observer.Metrics, Now: time.Now})
+	keyring := storetest.NewKeyring(t, storetest.NewSealKey("k1"))
+	operations := mfa.New(mfa.Config{
+		Issuer:     "quiva.ai",
+		Pending:    store.NewPending(a.backend, keyring, 10*time.Minute, time.Now),
+		PendingTTL: 10 * time.Minute,
+		Factors:    storetest.NewFactors(t, a.backend, keyring, time.Now),
+		StepUp:     auth.StepUp{MaxAge: time.Hour, Leeway: 30 * time.Second, Now: time.Now},
+		Metrics:    observer.Metrics,
+		Now:        time.Now,
+	})
 	c := Config{
 		Document:      spec(t),
 		Authenticator: newAuthenticator(t, a.keys, nil),
@@ -94,14 +102,19 @@ func (a *testAPI) use(transport http.RoundTripper) {
 
 // withOperation replaces the operation by a stub.
 func withOperation(stub operationFunc) func(*Config) {
-	return func(c *Config) { c.Operations = stub }
+	return func(c *Config) { c.Operations = stubOperations{c.Operations, stub} }
 }
 
 // operationFunc is the operation as a function.
 type operationFunc func(context.Context) (gen.GenerateTOTPKeyResponseObject, error)
 
-func (f operationFunc) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
-	return f(ctx)
+type stubOperations struct {
+	gen.StrictServerInterface
+	generate operationFunc
+}
+
+func (s stubOperations) GenerateTOTPKey(ctx context.Context, _ gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
+	return s.generate(ctx)
 }
 
 // blockingOperation returns an operation that sends to begun and returns after finish closes.
@@ -201,6 +214,14 @@ func (b *testBackend) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	return b.Memory.Get(ctx, key)
+}
+
+// GetAll implements store.Backend.
+func (b *testBackend) GetAll(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := b.count("get_all"); err != nil {
+		return nil, err
+	}
+	return b.Memory.GetAll(ctx, keys...)
 }
 
 // logBuffer is a log that is read while it is written.

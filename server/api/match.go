@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -21,15 +22,20 @@ type routeKey struct{ method, path string }
 // that demands other credentials than package auth checks.
 func matchOperations(document *openapi3.T, routes []*echo.Route) (map[routeKey]*routers.Route, error) {
 	operations := map[routeKey]*routers.Route{}
+	var unknown []string
 	for path, item := range document.Paths.Map() {
 		for method, operation := range item.Operations() {
 			if !hasKnownSecurity(document, operation) {
-				return nil, fmt.Errorf("%w: operation %s demands other credentials than bearerAuth or apiKeyAuth", errMismatch, operation.OperationID)
+				unknown = append(unknown, operation.OperationID)
 			}
 			operations[routeKey{method, echoPath(path)}] = &routers.Route{
 				Spec: document, Path: path, PathItem: item, Method: method, Operation: operation,
 			}
 		}
+	}
+	if unknown != nil {
+		slices.Sort(unknown)
+		return nil, fmt.Errorf("%w: these operations demand other credentials than bearerAuth or apiKeyAuth: %s", errMismatch, strings.Join(unknown, ", "))
 	}
 	matched := map[routeKey]*routers.Route{}
 	for _, route := range routes {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,9 @@ const (
 	AuthenticateTimeout = 200 * time.Millisecond
 	operationTimeout    = 250 * time.Millisecond
 )
+
+// errMalformedQuery says that a query is no list of names and values.
+var errMalformedQuery = errors.New("malformed query")
 
 // operations lets a request through to its operation in the OpenAPI document.
 type operations struct {
@@ -116,6 +120,9 @@ func validate(c echo.Context, route *routers.Route) error {
 	if operation := route.Operation; operation.RequestBody == nil && len(operation.Parameters)+len(route.PathItem.Parameters) == 0 {
 		return nil // there is nothing to check
 	}
+	if _, err := url.ParseQuery(c.Request().URL.RawQuery); err != nil {
+		return errMalformedQuery // The filter would pass over the faulty part.
+	}
 	params := map[string]string{}
 	for i, name := range c.ParamNames() {
 		params[name] = c.ParamValues()[i]
@@ -124,6 +131,9 @@ func validate(c echo.Context, route *routers.Route) error {
 		Request:    c.Request(),
 		PathParams: params,
 		Route:      route,
-		Options:    &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
+		Options: &openapi3filter.Options{
+			AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+			KeepValidatedValue: true, // Echo would bind CODE to code, which the filter has not checked.
+		},
 	})
 }

@@ -41,7 +41,8 @@ func (c call) String() string {
 	return fmt.Sprintf("%s %q, %s, %d bytes of body (chunked: %t), %q", c.method, c.path, c.credentials, len(c.body), c.chunked, c.header)
 }
 
-// want is the status that the call must get.
+// want is the status that the call must get; 0: any of a success or a refusal, because the
+// operation has an input.
 func (c call) want(document *openapi3.T) int {
 	path, _, _ := strings.Cut(c.path, "?")
 	item := document.Paths.Value(path)
@@ -54,6 +55,8 @@ func (c call) want(document *openapi3.T) int {
 		return http.StatusUnauthorized
 	case len(c.body) > maxBody:
 		return http.StatusRequestEntityTooLarge
+	case path != generatePath:
+		return 0
 	}
 	return http.StatusOK
 }
@@ -176,15 +179,18 @@ func TestRandomRequests_GetDeclaredResponses(t *testing.T) {
 			}
 			collected.faults = nil
 			got := a.send(c.method, c.path, c.header, body)
+			if want == 0 && slices.Contains([]int{200, 400, 401, 403}, got.status) {
+				want = got.status
+			}
 			if got.status != want || collected.faults != nil {
 				t.Fatalf("%v: status %d; want %d, and no fault: %s", c, got.status, want, strings.Join(collected.faults, "\n"))
 			}
-			if want == http.StatusOK && !strings.Contains(got.body, `"`+secrets[c.account]+`"`) {
+			if want == http.StatusOK && strings.HasPrefix(c.path, generatePath) && !strings.Contains(got.body, `"`+secrets[c.account]+`"`) {
 				t.Fatalf("%v: the response has not the pending secret of %s", c, c.account)
 			}
 		}
 	})
-	for _, status := range []int{200, 401, 404, 405, 413} {
+	for _, status := range []int{0, 200, 401, 404, 405, 413} {
 		if statuses[status] == 0 {
 			t.Errorf("no request was for a %d", status)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/mfa"
 	"quiva.ai/mfa/server/telemetry"
 	"quiva.ai/mfa/store"
 )
@@ -96,6 +97,10 @@ func classify(ctx context.Context, err error, status int) (slog.Level, []slog.At
 		return slog.LevelError, []slog.Attr{text}
 	case status < http.StatusBadRequest:
 		return slog.LevelInfo, []slog.Attr{cause("response_cut_off"), text}
+	case is[*mfa.Refusal](err):
+		return slog.LevelInfo, []slog.Attr{cause(string(responseTo(err).reason))}
+	case errors.Is(err, auth.ErrPersonRequired):
+		return slog.LevelInfo, []slog.Attr{cause(string(auth.SignInTooOld))}
 	case status < http.StatusInternalServerError:
 		return slog.LevelInfo, nil
 	case errors.Is(err, auth.ErrKeysUnavailable):

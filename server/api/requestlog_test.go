@@ -42,10 +42,10 @@ func TestRequestLine(t *testing.T) {
 		c.Proxies = parseProxies(t, "192.0.2.1/32") // httptest's client
 		c.Now = clock.Now
 		operations := c.Operations
-		c.Operations = operationFunc(func(ctx context.Context) (gen.GenerateTOTPKeyResponseObject, error) {
+		c.Operations = stubOperations{operations, func(ctx context.Context) (gen.GenerateTOTPKeyResponseObject, error) {
 			clock.Advance(1500 * time.Microsecond)
 			return operations.GenerateTOTPKey(ctx, gen.GenerateTOTPKeyRequestObject{})
-		})
+		}}
 	})
 	key := a.newAPIKey("ada")
 	keys, err := a.keys.List(t.Context())

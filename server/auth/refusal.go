@@ -1,5 +1,10 @@
 package auth
 
+import (
+	"strconv"
+	"time"
+)
+
 // Cause says in the log why a caller was refused. Clients do not see it: it would tell an
 // attacker which guess was the better one.
 type Cause string
@@ -25,12 +30,15 @@ const (
 	TokenClaimMissing     Cause = "token_claim_missing" // exp, iss, aud or sub
 	TokenClaimUnexpected  Cause = "token_claim_unexpected"
 	TokenHeaderUnexpected Cause = "token_header_unexpected" // typ, or crit
+
+	SignInTooOld Cause = "sign_in_too_old" // see StepUp
 )
 
 // Refusal is the error for a request that is not authenticated.
 type Refusal struct {
 	Cause     Cause
 	withToken bool
+	maxAge    time.Duration // of SignInTooOld
 }
 
 // Error implements error. It has nothing of the credential.
@@ -39,8 +47,12 @@ func (r *Refusal) Error() string { return "refused: " + string(r.Cause) }
 const realm = `Bearer realm="quiva.ai Gateway"`
 
 // Challenge returns the value of WWW-Authenticate. It names an error only if a bearer token
-// was presented (RFC 6750, section 3.1), and the same error for every fault of a token.
+// was presented (RFC 6750, section 3.1), and the same error for every fault of a token. The
+// token of a person who has to sign in again is good: its error is that of RFC 9470, section 3.
 func (r *Refusal) Challenge() string {
+	if r.Cause == SignInTooOld {
+		return realm + `, error="insufficient_user_authentication", max_age=` + strconv.Itoa(int(r.maxAge.Seconds()))
+	}
 	if r.withToken {
 		return realm + `, error="invalid_token"`
 	}

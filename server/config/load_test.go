@@ -59,6 +59,7 @@ func TestLoad_ReportsAllFaultsTogetherWithoutValues(t *testing.T) {
 		"MFA_TRUSTED_PROXIES: must be networks, comma separated, such as 10.1.0.0/16,192.0.2.7/32,fd00::/8",
 		"MFA_LOG_LEVEL: must be debug, info, warn or error",
 		"MFA_LOG_FORMAT: must be json or text",
+		"MFA_STORE_ID: is required: mfa store init prints it",
 		"MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET or MFA_JWT_JWKS",
 		"MFA_TLS_KEY: no such file or directory",
 	)
@@ -98,6 +99,7 @@ func TestLoad_RefusesEmptySecretsFilesAndFlags(t *testing.T) {
 		"MFA_TLS_KEY: the flag --tls-key is empty",
 		"MFA_DRAIN: the flag --drain is empty",
 		"MFA_REDIS_URL: is required (mfa serve --dev works without)",
+		"MFA_STORE_ID: is required: mfa store init prints it",
 		"MFA_JWT_ISSUER: is required with MFA_JWT_SECRET or MFA_JWT_JWKS",
 		"MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET or MFA_JWT_JWKS",
 		"MFA_TLS_CERT: no such file or directory",

@@ -17,6 +17,9 @@ func (s *Settings) checkServe(dev bool, known Faults) Faults {
 	if s.SealKeys == nil {
 		faults = append(faults, "MFA_SEAL_KEYS: is required")
 	}
+	if s.StoreID == "" && !dev {
+		faults = append(faults, "MFA_STORE_ID: is required: mfa store init prints it")
+	}
 	if s.Listen.clashes(s.AdminListen) {
 		faults = append(faults, "MFA_LISTEN and MFA_ADMIN_LISTEN: are the same address")
 	}

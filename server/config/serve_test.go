@@ -15,7 +15,7 @@ func TestLoadServe_NamesSettingsThatAreMissing(t *testing.T) {
 		keys     = "MFA_JWT_SECRET or MFA_JWT_JWKS: is required with MFA_JWT_ISSUER and MFA_JWT_AUDIENCE"
 	)
 	for name, c := range map[string]struct {
-		environ []string // beside Redis and a sealing key
+		environ []string // beside Redis, its identity and a sealing key
 		want    []string
 	}{
 		"nothing more":               {nil, nil},
@@ -37,7 +37,7 @@ func TestLoadServe_NamesSettingsThatAreMissing(t *testing.T) {
 		"one address":                {[]string{"MFA_ADMIN_LISTEN=127.0.0.1:8080"}, []string{"MFA_LISTEN and MFA_ADMIN_LISTEN: are the same address"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			environ := append([]string{"MFA_REDIS_URL=redis://h", "MFA_SEAL_KEYS=" + testSealKey}, c.environ...)
+			environ := append([]string{"MFA_REDIS_URL=redis://h", "MFA_STORE_ID=x", "MFA_SEAL_KEYS=" + testSealKey}, c.environ...)
 			s, err := LoadServe(environ, nil, nil, false)
 			wantFaults(t, err, c.want...)
 			if s != nil != (err == nil) {
@@ -49,7 +49,7 @@ func TestLoadServe_NamesSettingsThatAreMissing(t *testing.T) {
 
 func TestLoadServe_RequiresRedisUnlessDev(t *testing.T) {
 	_, err := LoadServe(nil, nil, nil, false)
-	wantFaults(t, err, "MFA_REDIS_URL: is required (mfa serve --dev works without)", "MFA_SEAL_KEYS: is required")
+	wantFaults(t, err, "MFA_REDIS_URL: is required (mfa serve --dev works without)", "MFA_SEAL_KEYS: is required", "MFA_STORE_ID: is required: mfa store init prints it")
 	if s, err := LoadServe(nil, nil, map[string]string{"MFA_SEAL_KEYS": testSealKey}, true); err != nil || s.RedisURL != nil {
 		t.Errorf("with dev: %v, %+v; want settings without Redis", err, s)
 	}

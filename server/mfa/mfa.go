@@ -25,10 +25,13 @@ import (
 
 // Config is what the operations work with. All of it is required.
 type Config struct {
-	Issuer  Issuer         // the name of the service in the authenticator app
-	Pending *store.Pending // the pending secrets
-	Metrics *telemetry.Metrics
-	Now     func() time.Time
+	Issuer     Issuer         // the name of the service in the authenticator app
+	Pending    *store.Pending // the pending secrets
+	PendingTTL time.Duration  // their lifetime
+	Factors    *store.Factors
+	StepUp     auth.StepUp // for sensitive operations
+	Metrics    *telemetry.Metrics
+	Now        func() time.Time
 }
 
 // Operations implements the operations. It is safe for concurrent use.
@@ -40,7 +43,12 @@ type Operations struct{ c Config }
 var _ gen.StrictServerInterface = (*Operations)(nil)
 
 // New returns the operations.
-func New(c Config) *Operations { return &Operations{c} }
+func New(c Config) *Operations {
+	for _, outcome := range []Reason{confirmed, unavailable, stepUp, Malformed, WrongCode, ClockOff, NotPending} {
+		c.Metrics.AddConfirmOutcome(string(outcome))
+	}
+	return &Operations{c}
+}
 
 var errNoPrincipal = errors.New("no principal in the context of an operation")
 
@@ -49,9 +57,9 @@ var errNoPrincipal = errors.New("no principal in the context of an operation")
 // has lost would lock its owner out.
 func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTOTPKeyRequestObject) (gen.GenerateTOTPKeyResponseObject, error) {
 	_ = struct{}(request) // does not compile once the document gives the operation an input
-	principal, ok := auth.FromContext(ctx)
-	if !ok {
-		return nil, errNoPrincipal
+	principal, err := principalOf(ctx)
+	if err != nil {
+		return nil, err
 	}
 	key, err := o.c.Pending.GetOrCreate(ctx, principal.Account, newSecret())
 	o.c.Metrics.CountGenerated(key.Outcome, err)

@@ -22,8 +22,16 @@ func newOperations(t testing.TB) (*Operations, *store.Memory, *storetest.Clock) 
 	t.Helper()
 	clock := storetest.NewClock()
 	memory := store.NewMemory(clock.Now)
-	pending := store.NewPending(memory, storetest.NewKeyring(t, storetest.NewSealKey("k1")), 10*time.Minute, clock.Now)
-	return New(Config{Issuer: "quiva.ai", Pending: pending, Metrics: telemetry.NewMetrics(), Now: clock.Now}), memory, clock
+	keyring := storetest.NewKeyring(t, storetest.NewSealKey("k1"))
+	return New(Config{
+		Issuer:     "quiva.ai",
+		Pending:    store.NewPending(memory, keyring, 10*time.Minute, clock.Now),
+		PendingTTL: 10 * time.Minute,
+		Factors:    storetest.NewFactors(t, memory, keyring, clock.Now),
+		StepUp:     auth.StepUp{Now: clock.Now},
+		Metrics:    telemetry.NewMetrics(),
+		Now:        clock.Now,
+	}), memory, clock
 }
 
 var ada = auth.Principal{Account: "ada", Label: "ada@example.com", Scheme: auth.APIKey, KeyID: "key_1"}
@@ -128,7 +136,7 @@ func TestGenerateTOTPKey_FailsWithoutAPrincipal(t *testing.T) {
 	if _, err := o.GenerateTOTPKey(t.Context(), gen.GenerateTOTPKeyRequestObject{}); !errors.Is(err, errNoPrincipal) {
 		t.Errorf("GenerateTOTPKey = %v; want errNoPrincipal", err)
 	}
-	if entries, err := store.Entries(t.Context(), memory, ""); err != nil || len(entries) != 0 {
+	if entries, err := store.Entries(t.Context(), memory, "mfa:{"); err != nil || len(entries) != 0 {
 		t.Errorf("the store holds %d entries, %v; want none", len(entries), err)
 	}
 }

@@ -20,6 +20,10 @@ type Metrics struct {
 	overloaded prometheus.Counter
 	refusals   *prometheus.CounterVec
 	generated  *prometheus.CounterVec
+	confirmed  *prometheus.CounterVec
+	enrolment  prometheus.Histogram
+	swapsLost  prometheus.Counter
+	unreadable prometheus.Counter
 	storeCalls *prometheus.HistogramVec
 }
 
@@ -45,12 +49,25 @@ func NewMetrics() *Metrics {
 		generated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mfa_generate_outcomes_total", Help: "Calls to generate a TOTP key, by outcome.",
 		}, []string{"outcome"}),
+		confirmed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mfa_confirm_outcomes_total", Help: "Calls to confirm a TOTP key, by outcome.",
+		}, []string{"outcome"}),
+		enrolment: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "mfa_enrolment_duration_seconds", Buckets: []float64{5, 10, 20, 40, 60, 120, 300, 600, 3600, 86400},
+			Help: "Time from the first generate call to the confirmation of the key.",
+		}),
+		swapsLost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mfa_factor_swaps_lost_total", Help: "Changes of a factor that another change has forestalled; they are tried again.",
+		}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mfa_factors_unreadable_total", Help: "Reads of a factor that no sealing key opens, or that is damaged.",
+		}),
 		storeCalls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mfa_store_duration_seconds", Buckets: durationBuckets(),
 			Help: "Duration of requests' calls to the store (Redis) by method and outcome.",
 		}, []string{"method", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.storeCalls,
+	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.confirmed, m.enrolment, m.swapsLost, m.unreadable, m.storeCalls,
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// Make the outcomes' counters now: rate() misses the first event of a counter that
@@ -60,6 +77,9 @@ func NewMetrics() *Metrics {
 	}
 	return m
 }
+
+// AddConfirmOutcome makes the counter of an outcome of confirm calls.
+func (m *Metrics) AddConfirmOutcome(outcome string) { m.confirmed.WithLabelValues(outcome) }
 
 // AddOperation makes the operation's counters for the statuses that alerts are about.
 func (m *Metrics) AddOperation(operation string) {
@@ -84,6 +104,19 @@ func (m *Metrics) CountRefusal(cause string) { m.refusals.WithLabelValues(cause)
 func (m *Metrics) CountGenerated(outcome store.Outcome, err error) {
 	m.generated.WithLabelValues(outcomeOf(err, outcome)).Inc()
 }
+
+// CountConfirmation counts a call to confirm a TOTP key.
+func (m *Metrics) CountConfirmation(outcome string) { m.confirmed.WithLabelValues(outcome).Inc() }
+
+// ObserveEnrolment measures the time that a person took from the first generate call to the
+// confirmation.
+func (m *Metrics) ObserveEnrolment(took time.Duration) { m.enrolment.Observe(took.Seconds()) }
+
+// CountSwapLost counts a change of a factor that another change has forestalled.
+func (m *Metrics) CountSwapLost() { m.swapsLost.Inc() }
+
+// CountUnreadable counts a read of a factor that cannot be opened.
+func (m *Metrics) CountUnreadable() { m.unreadable.Inc() }
 
 // Gauge registers a gauge that has the value of the function.
 func (m *Metrics) Gauge(name, help string, labels map[string]string, value func() float64) {

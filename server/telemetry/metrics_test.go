@@ -54,13 +54,32 @@ func TestMetrics_ShowsEveryMetric(t *testing.T) {
 	m.CountGenerated(store.Created, nil)
 	m.CountGenerated("", store.ErrUnavailable)
 	m.CountGenerated("", fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled))
+	m.AddConfirmOutcome("wrong_code")
+	m.CountConfirmation("confirmed")
+	m.ObserveEnrolment(30 * time.Second)
+	m.CountSwapLost()
+	m.CountUnreadable()
 	m.observeStore("get", "ok", 2*time.Millisecond)
 	m.Gauge("mfa_gauge", "A gauge.", map[string]string{"state": "idle"}, func() float64 { return 5 })
 	m.Counter("mfa_counter_total", "A counter.", func() float64 { return 6 })
 	wantLines(t, scrape(t, m, "mfa_"), []string{
+		"# HELP mfa_confirm_outcomes_total Calls to confirm a TOTP key, by outcome.",
+		"# TYPE mfa_confirm_outcomes_total counter",
+		`mfa_confirm_outcomes_total{outcome="confirmed"} 1`,
+		`mfa_confirm_outcomes_total{outcome="wrong_code"} 0`,
 		"# HELP mfa_counter_total A counter.",
 		"# TYPE mfa_counter_total counter",
 		"mfa_counter_total 6",
+		"# HELP mfa_enrolment_duration_seconds Time from the first generate call to the confirmation of the key.",
+		"# TYPE mfa_enrolment_duration_seconds histogram",
+		"mfa_enrolment_duration_seconds_sum 30",
+		"mfa_enrolment_duration_seconds_count 1",
+		"# HELP mfa_factor_swaps_lost_total Changes of a factor that another change has forestalled; they are tried again.",
+		"# TYPE mfa_factor_swaps_lost_total counter",
+		"mfa_factor_swaps_lost_total 1",
+		"# HELP mfa_factors_unreadable_total Reads of a factor that no sealing key opens, or that is damaged.",
+		"# TYPE mfa_factors_unreadable_total counter",
+		"mfa_factors_unreadable_total 1",
 		"# HELP mfa_gauge A gauge.",
 		"# TYPE mfa_gauge gauge",
 		`mfa_gauge{state="idle"} 5`,

@@ -1,0 +1,277 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/pquerna/otp/totp"
+
+	"quiva.ai/mfa/store"
+)
+
+const (
+	confirmPath  = "/accounts/confirm-totp-registration"
+	infoPath     = "/accounts/user-mfa-info"
+	settingsPath = "/accounts/mfa-settings"
+	totpPath     = "/accounts/totp"
+)
+
+// json sends a request with a JSON body; an empty body is none.
+func (a *testAPI) json(method, path string, fields http.Header, body string) reply {
+	a.t.Helper()
+	if body == "" {
+		return a.send(method, path, fields, http.NoBody)
+	}
+	return a.send(method, path, join(fields, http.Header{"Content-Type": {"application/json"}}), strings.NewReader(body))
+}
+
+// person returns the header of a person who has signed in at the time.
+func person(t testing.TB, account string, signedIn time.Time) http.Header {
+	t.Helper()
+	return bearer(newToken(t, account, jwt.MapClaims{"auth_time": signedIn.Unix()}))
+}
+
+// pendingSecret makes a pending key and returns its secret.
+func (a *testAPI) pendingSecret(fields http.Header) string {
+	a.t.Helper()
+	var body struct{ Data struct{ Secret string } }
+	if got := a.post(fields); json.Unmarshal([]byte(got.body), &body) != nil || got.status != http.StatusOK {
+		a.t.Fatalf("generate = %d %s; want 200", got.status, got.body)
+	}
+	return body.Data.Secret
+}
+
+func confirmBody(t testing.TB, secret string, at time.Time) string {
+	t.Helper()
+	code, err := totp.GenerateCode(secret, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return `{"code":"` + code + `","secret":"` + secret + `"}`
+}
+
+// enrol gives the caller a factor.
+func (a *testAPI) enrol(fields http.Header) (secret string) {
+	a.t.Helper()
+	secret = a.pendingSecret(fields)
+	if got := a.json(http.MethodPost, confirmPath, fields, confirmBody(a.t, secret, time.Now())); got.status != http.StatusOK {
+		a.t.Fatalf("confirm = %d %s; want 200", got.status, got.body)
+	}
+	return secret
+}
+
+// wantInfo checks what the caller's info says of TOTP.
+func (a *testAPI) wantInfo(fields http.Header, enabled string) {
+	a.t.Helper()
+	want := `{"data":{"passkey_enabled":false,"totp_enabled":` + enabled + "}}\n"
+	if got := a.json(http.MethodGet, infoPath, fields, ""); got.status != http.StatusOK || got.body != want {
+		a.t.Errorf("info = %d %s; want %s", got.status, got.body, want)
+	}
+}
+
+func TestFactor_GoesFromPendingToRemoved(t *testing.T) {
+	a := newTestAPI(t)
+	ada := person(t, "ada", time.Now())
+	a.wantInfo(ada, "false")
+	a.enrol(ada)
+	a.wantInfo(ada, "true")
+	for _, step := range []struct{ method, path, body, enabled string }{
+		{http.MethodPatch, settingsPath, `{"totp_enabled":false}`, "false"},
+		{http.MethodPatch, settingsPath, `{}`, "false"},
+		{http.MethodPatch, settingsPath, `{"totp_enabled":true,"passkey_enabled":false}`, "true"},
+		{http.MethodDelete, totpPath, `{"email":"Ada@Example.com"}`, "false"},
+		{http.MethodDelete, totpPath, "", "false"},
+	} {
+		if got := a.json(step.method, step.path, ada, step.body); got.status != http.StatusOK {
+			t.Errorf("%s %s %s = %d %s; want 200", step.method, step.path, step.body, got.status, got.body)
+		}
+		a.wantInfo(ada, step.enabled)
+	}
+	a.enrol(ada)
+	a.wantInfo(ada, "true")
+}
+
+// TestFactor_Refuses has a row for each response to a call that is not carried out. The account
+// ada has a factor and a pending key, and bob has neither. Nothing may change for them.
+func TestFactor_Refuses(t *testing.T) {
+	a := newTestAPI(t)
+	ada, bob := person(t, "ada", time.Now()), person(t, "bob", time.Now())
+	a.enrol(ada)
+	secret := a.pendingSecret(ada)
+	stale := person(t, "ada", time.Now().Add(-2*time.Hour))
+	key := withKey(a.newAPIKey("ada"))
+	good := confirmBody(t, secret, time.Now())
+	const (
+		wrongRequest = "The request does not match the description of the API."
+		apiKeyAlone  = "An API key cannot do this: sign in and try again."
+		signIn       = "Sign in, or send a valid API key, to use this service."
+		malformed    = "The code has six digits, and the secret is the one that you were shown; please check both."
+		notPending   = "This key has expired or was replaced; please request a new one."
+		notEnrolled  = "This factor is not set up for the account."
+		ownAccount   = "You can do this for your own account only."
+	)
+	for name, row := range map[string]struct {
+		method, path string
+		fields       http.Header
+		body         string
+		status       int
+		reason       string
+		message      string
+	}{
+		"confirm without a code":                  {"POST", confirmPath, ada, `{"secret":"` + secret + `"}`, 400, "", wrongRequest},
+		"confirm with a number":                   {"POST", confirmPath, ada, `{"code":123456,"secret":"` + secret + `"}`, 400, "", wrongRequest},
+		"confirm with CODE":                       {"POST", confirmPath, ada, strings.Replace(good, "code", "CODE", 1), 400, "", wrongRequest},
+		"confirm with a code of CODE":             {"POST", confirmPath, ada, `{"code":"000","CODE"` + strings.TrimPrefix(good, `{"code"`), 400, "malformed", malformed},
+		"confirm with spaces in the code":         {"POST", confirmPath, ada, `{"code":"123 456","secret":"` + secret + `"}`, 400, "malformed", malformed},
+		"confirm with digits of another alphabet": {"POST", confirmPath, ada, `{"code":"١٢٣","secret":"` + secret + `"}`, 400, "malformed", malformed},
+		"confirm with an empty secret":            {"POST", confirmPath, ada, `{"code":"123456","secret":""}`, 400, "malformed", malformed},
+		"confirm a secret of another account":     {"POST", confirmPath, bob, good, 400, "not_pending", notPending},
+		"confirm by a stale sign-in":              {"POST", confirmPath, stale, good, 401, "", signIn},
+		"confirm by an API key":                   {"POST", confirmPath, key, good, 403, "step_up", apiKeyAlone},
+		"confirm by a stranger":                   {"POST", confirmPath, http.Header{}, good, 401, "", signIn},
+		"info of another account":                 {"GET", infoPath + "?email=bob@example.com", ada, "", 403, "other_account", ownAccount},
+		"info of no address":                      {"GET", infoPath + "?email=bob", ada, "", 403, "other_account", ownAccount},
+		"info of two addresses":                   {"GET", infoPath + "?email=ada@example.com&email=bob@example.com", ada, "", 400, "", wrongRequest},
+		"info of what is no query":                {"GET", infoPath + "?email=bob%zz", ada, "", 400, "", wrongRequest},
+		"info by a stranger":                      {"GET", infoPath, http.Header{}, "", 401, "", signIn},
+		"remove of another account":               {"DELETE", totpPath, ada, `{"email":"bob@example.com"}`, 403, "other_account", ownAccount},
+		"remove of no address":                    {"DELETE", totpPath, ada, `{"email":"bob"}`, 400, "", wrongRequest},
+		"remove by a stale sign-in":               {"DELETE", totpPath, stale, "", 401, "", signIn},
+		"remove by an API key":                    {"DELETE", totpPath, key, "", 403, "step_up", apiKeyAlone},
+		"settings that are text":                  {"PATCH", settingsPath, ada, `{"totp_enabled":"false"}`, 400, "", wrongRequest},
+		"settings for a passkey":                  {"PATCH", settingsPath, ada, `{"totp_enabled":false,"passkey_enabled":true}`, 400, "not_enrolled", notEnrolled},
+		"settings without a factor":               {"PATCH", settingsPath, bob, `{"totp_enabled":true}`, 400, "not_enrolled", notEnrolled},
+		"settings by a stale sign-in":             {"PATCH", settingsPath, stale, `{"totp_enabled":false}`, 401, "", signIn},
+		"settings by an API key":                  {"PATCH", settingsPath, key, `{"totp_enabled":false}`, 403, "step_up", apiKeyAlone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, _ := store.Entries(t.Context(), a.backend, "mfa:{")
+			got := a.json(row.method, row.path, row.fields, row.body)
+			var body struct{ Error, Reason string }
+			if err := json.Unmarshal([]byte(got.body), &body); err != nil {
+				t.Fatal(err)
+			}
+			if got.status != row.status || body.Reason != row.reason || body.Error != row.message {
+				t.Errorf("%d %s; want %d, reason %q, %q", got.status, got.body, row.status, row.reason, row.message)
+			}
+			after, _ := store.Entries(t.Context(), a.backend, "mfa:{")
+			if len(before) != 2 || !sameEntries(before, after) {
+				t.Error("an entry has changed")
+			}
+		})
+	}
+}
+
+func sameEntries(a, b map[string][]byte) bool {
+	for key := range a {
+		if string(a[key]) != string(b[key]) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// TestFactor_SaysWhatIsWrongWithACode compares sentences, which a person reads.
+func TestFactor_SaysWhatIsWrongWithACode(t *testing.T) {
+	a := newTestAPI(t)
+	ada := person(t, "ada", time.Now())
+	secret := a.pendingSecret(ada)
+	for _, row := range []struct {
+		ahead   time.Duration
+		message string
+	}{
+		{90 * time.Second, "The clock of your device is about 2 minutes fast; please correct it and try again."},
+		{-75 * time.Second, "The clock of your device is about 1 minute slow; please correct it and try again."},
+		{-10 * time.Minute, "The clock of your device is about 10 minutes slow; please correct it and try again."},
+		{time.Hour, "The code is wrong; please enter the code that your app shows now."},
+	} {
+		got := a.json(http.MethodPost, confirmPath, ada, confirmBody(t, secret, middleOfStep().Add(row.ahead)))
+		if got.status != http.StatusBadRequest || !strings.Contains(got.body, row.message) {
+			t.Errorf("code of %v ahead: %d %s; want %q", row.ahead, got.status, got.body, row.message)
+		}
+	}
+	a.wantInfo(ada, "false")
+}
+
+// middleOfStep returns a time in the middle of the present time step.
+func middleOfStep() time.Time { return time.Now().Truncate(30 * time.Second).Add(15 * time.Second) }
+
+// TestFactor_FailsClosed takes each operation through a store that fails, and through a factor
+// that cannot be read. Info never says false then.
+func TestFactor_FailsClosed(t *testing.T) {
+	for name, row := range map[string]struct {
+		breakStore func(*testAPI)
+		status     int
+	}{
+		"without a store":           {func(a *testAPI) { a.backend.fails = store.ErrUnavailable }, 503},
+		"with a fault in the store": {func(a *testAPI) { a.backend.fails = errors.New("fault") }, 500},
+		"without a store identity":  {func(a *testAPI) { must(a.t, a.backend.Delete(a.t.Context(), a.backend.IdentityKey(""))) }, 503},
+		"with an unreadable factor": {func(a *testAPI) { a.damage("}:factor") }, 503},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newTestAPI(t)
+			ada := person(t, "ada", time.Now())
+			a.enrol(ada)
+			good := confirmBody(t, a.pendingSecret(ada), time.Now())
+			row.breakStore(a)
+			before, _ := store.Entries(t.Context(), a.backend, "mfa:")
+			for _, call := range []struct{ method, path, body string }{
+				{http.MethodPost, confirmPath, good},
+				{http.MethodGet, infoPath, ""},
+				{http.MethodDelete, totpPath, ""},
+				{http.MethodPatch, settingsPath, `{"totp_enabled":false}`},
+			} {
+				if got := a.json(call.method, call.path, ada, call.body); got.status != row.status {
+					t.Errorf("%s %s = %d %s; want %d", call.method, call.path, got.status, got.body, row.status)
+				}
+			}
+			after, _ := store.Entries(t.Context(), a.backend, "mfa:")
+			if !sameEntries(before, after) {
+				t.Error("an entry has changed")
+			}
+		})
+	}
+}
+
+// damage changes the last byte of the entry whose key has the suffix.
+func (a *testAPI) damage(suffix string) {
+	a.t.Helper()
+	must(a.t, a.backend.Walk(a.t.Context(), "", suffix, func(key string, value []byte) error {
+		damaged := append(value[:len(value)-1:len(value)-1], value[len(value)-1]^1)
+		return a.backend.Swap(a.t.Context(), key, value, damaged, 0)
+	}))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFactor_RefusesALargeBody covers 413 of each operation.
+func TestFactor_RefusesALargeBody(t *testing.T) {
+	a := newTestAPI(t)
+	ada := person(t, "ada", time.Now())
+	for path, method := range map[string]string{confirmPath: "POST", infoPath: "GET", totpPath: "DELETE", settingsPath: "PATCH"} {
+		large := io.MultiReader(strings.NewReader(`{"code":"`), strings.NewReader(strings.Repeat("1", maxBody)))
+		got := a.send(method, path, join(ada, http.Header{"Content-Type": {"application/json"}}), large)
+		if got.status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s %s = %d; want 413", method, path, got.status)
+		}
+	}
+}
+
+func TestFactor_AcceptsAnEmptyBodyOfUnknownLength(t *testing.T) {
+	a := newTestAPI(t).listen()
+	got := a.send(http.MethodDelete, totpPath, person(t, "ada", time.Now()), io.MultiReader(strings.NewReader("")))
+	if got.status != http.StatusOK {
+		t.Errorf("remove = %d %s; want 200", got.status, got.body)
+	}
+}

@@ -1,0 +1,36 @@
+package mfa
+
+import (
+	"fmt"
+	"time"
+)
+
+// Reason says to programs why a request was not carried out. Clients depend on the words.
+type Reason string
+
+// The reasons of a Refusal.
+const (
+	Malformed    Reason = "malformed"     // the code or the secret is none
+	WrongCode    Reason = "wrong_code"    // the code is not the secret's
+	ClockOff     Reason = "clock_off"     // the code is the secret's, at another time
+	NotPending   Reason = "not_pending"   // the secret is not the pending one
+	NotEnrolled  Reason = "not_enrolled"  // the account lacks the factor
+	OtherAccount Reason = "other_account" // the request names another account than the caller's
+)
+
+// Refusal is the error for a request that is understood and not carried out. Nothing has
+// changed.
+type Refusal struct {
+	Reason Reason
+
+	// Ahead is how far the clock of the person's device is ahead, for ClockOff; negative: behind.
+	Ahead time.Duration
+}
+
+// Error implements error. It has nothing of the request.
+func (r *Refusal) Error() string {
+	if r.Reason == ClockOff {
+		return fmt.Sprintf("refused: %s by %v", r.Reason, r.Ahead)
+	}
+	return "refused: " + string(r.Reason)
+}
