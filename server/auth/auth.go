@@ -14,8 +14,9 @@
 //  4. The token's alg and kid select exactly one verification key. Each verification key has
 //     one algorithm: HS256 for the configured secret, the key's own for a key of the JWK set.
 //  5. The signature must be good.
-//  6. Every claim that we read must have its type. iss, aud, exp and sub are required; exp, nbf
-//     and iat are compared with the clock, with some leeway. A malformed auth_time is ignored.
+//  6. The claims must be one JSON object with each name once. iss, aud, exp and sub are required;
+//     they, nbf and iat must have their type. exp, nbf and iat are compared with the clock, with
+//     some leeway. No other claim refuses a token: a malformed email or auth_time is ignored.
 //  7. The KeyFinder must find the API key.
 //  8. A token and an API key in one request must be of the same account.
 //
@@ -42,7 +43,7 @@ const MaxAccount = 255
 // Principal is the account that a request is made for.
 type Principal struct {
 	Account string // opaque and unique: the token's sub, or the account of the API key
-	Label   string // the account's name for a person: an e-mail address, else the account
+	Label   string // the account's name for a person: an e-mail address that can be shown, else the account
 
 	// AuthTime is when the person signed in: the token's auth_time. It is zero if the token does
 	// not say, and for an API key alone.

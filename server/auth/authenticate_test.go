@@ -111,6 +111,8 @@ func TestAuthenticate_Refuses(t *testing.T) {
 		{"sub twice", raw(payload(`,"sub":"bob","sub":"ada"`)), TokenClaimUnexpected, tokenChallenge},
 		{"sub twice, once escaped", raw(payload(`,"sub":"ada","\u0073ub":"bob"`)), TokenClaimUnexpected, tokenChallenge},
 		{"another claim twice", raw(payload(`,"sub":"ada","x":1,"x":2`)), TokenClaimUnexpected, tokenChallenge},
+		{"another claim without value", raw(payload(`,"sub":"ada","x":`)), TokenClaimUnexpected, tokenChallenge},
+		{"another claim is not UTF-8", raw(payload(",\"sub\":\"ada\",\"x\":[\"\xff\"]")), TokenClaimUnexpected, tokenChallenge},
 		{"sub is not UTF-8", raw(payload(",\"sub\":\"ad\xff\"")), TokenClaimUnexpected, tokenChallenge},
 		{"sub has a lone surrogate", raw(payload(`,"sub":"ad\ud800"`)), TokenClaimUnexpected, tokenChallenge},
 		{"SUB for sub", raw(payload(`,"SUB":"ada"`)), TokenClaimMissing, tokenChallenge},
@@ -120,8 +122,7 @@ func TestAuthenticate_Refuses(t *testing.T) {
 		{"sub is a list", claim("sub", []string{"ada"}), TokenClaimUnexpected, tokenChallenge},
 		{"sub is a number", claim("sub", 7), TokenClaimUnexpected, tokenChallenge},
 		{"sub of 256 bytes", claim("sub", strings.Repeat("é", 128)), TokenClaimUnexpected, tokenChallenge},
-		{"email is a list", claim("email", []string{"a@example.com"}), TokenClaimUnexpected, tokenChallenge},
-		{"email is null", raw(payload(`,"sub":"ada","email":null`)), TokenClaimUnexpected, tokenChallenge},
+		{"email twice", raw(payload(`,"sub":"ada","email":"a@example.com","email":"b@example.com"`)), TokenClaimUnexpected, tokenChallenge},
 		{"iss missing", claim("iss", nil), TokenClaimMissing, tokenChallenge},
 		{"iss is empty", claim("iss", ""), TokenClaimMissing, tokenChallenge},
 		{"iss of another", claim("iss", testIssuer+"/"), TokenIssuer, tokenChallenge},
@@ -144,6 +145,8 @@ func TestAuthenticate_Refuses(t *testing.T) {
 		{"nbf after the leeway", claim("nbf", at(30.5)), TokenNotYetValid, tokenChallenge},
 		{"nbf is a string", claim("nbf", "0"), TokenClaimUnexpected, tokenChallenge},
 		{"iat after the leeway", claim("iat", at(30.5)), TokenNotYetValid, tokenChallenge},
+		{"iss has a lone surrogate", raw(strings.Replace(payload(`,"sub":"ada"`), testIssuer, testIssuer+`\ud800`, 1)), TokenClaimUnexpected, tokenChallenge},
+		{"aud has a lone surrogate", raw(strings.Replace(payload(`,"sub":"ada"`), `"`+testAudience, `["\ud800","`+testAudience+`"],"x":"`, 1)), TokenClaimUnexpected, tokenChallenge},
 		{"iat is null", raw(payload(`,"sub":"ada","iat":null`)), TokenClaimUnexpected, tokenChallenge},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -205,6 +208,62 @@ func TestAuthenticate_Accepts(t *testing.T) {
 				t.Errorf("Authenticate = %+v, %v; want %+v", got, err, row.want)
 			}
 		})
+	}
+}
+
+// An email that cannot be shown is ignored: the label is the account.
+func TestAuthenticate_LabelsWithAnEmailThatCanBeShown(t *testing.T) {
+	a := newTestAuthenticator(t, fakeKeys{})
+	long := strings.Repeat("x", 242) + "@example.com" // 254 bytes
+	for email, want := range map[string]string{
+		`"ada@example.com"`:        "ada@example.com",
+		`"Ada L. <ada@ex.com>"`:    "Ada L. <ada@ex.com>",
+		`"d\u00fcrer@example.com"`: "dürer@example.com",
+		`"` + long + `"`:           long,
+		`"` + long + `m"`:          "ada",
+		`null`:                     "ada",
+		`7`:                        "ada",
+		`false`:                    "ada",
+		`["ada@example.com"]`:      "ada",
+		`{"a":"x","a":"y"}`:        "ada",
+		`""`:                       "ada",
+		`" "`:                      "ada",
+		`"\u00a0\u3000"`:           "ada",
+		`"ada@example.com\n"`:      "ada",
+		`"a\r\nb@example.com"`:     "ada",
+		`"a\tb@example.com"`:       "ada",
+		`"\u0000@example.com"`:     "ada",
+		`"\u007f@example.com"`:     "ada",
+		`"\u0085@example.com"`:     "ada", // next line
+		`"\u2028@example.com"`:     "ada", // line separator
+		`"\u202e@example.com"`:     "ada", // right-to-left override
+		`"\u200b"`:                 "ada", // zero-width space
+		`"\ud800@example.com"`:     "ada", // lone surrogate
+	} {
+		token := sign(`{"alg":"HS256"}`, strings.Replace(payloads()[0], "{", `{"email":`+email+`,`, 1))
+		if got, err := a.Authenticate(t.Context(), bearer(token)); err != nil || got.Account != "ada" || got.Label != want {
+			t.Errorf("%s: %+v, %v; want label %s", email, got, err, want)
+		}
+	}
+}
+
+// What we do not read only has to be JSON, in claims and in header parameters.
+func TestAuthenticate_AcceptsAnyJSONInOtherMembers(t *testing.T) {
+	a := newTestAuthenticator(t, fakeKeys{})
+	for _, value := range []string{
+		`null`, `""`, `[]`, `{}`, ` [ 1 , { } ] `, `1e999`, `-0.0E-400`, `123456789012345678901234567890.5`,
+		`{"a":1,"a":2}`, `[{"a":{"b":1,"b":2}}]`, `{"":1,"":2}`, `"\ud800"`, `{"\udfff":"\ud83d"}`, `"\u0000\n\/\ud83d\ude00"`,
+		strings.Repeat("[", 1000) + strings.Repeat("]", 1000),
+	} {
+		for name, token := range map[string]string{
+			"claim":            sign(`{"alg":"HS256"}`, strings.Replace(payloads()[0], "{", `{"x":`+value+`,`, 1)),
+			"header parameter": sign(`{"alg":"HS256","x":`+value+`}`, payloads()[0]),
+		} {
+			want := Principal{Account: "ada", Label: "ada", Scheme: Bearer}
+			if got, err := a.Authenticate(t.Context(), bearer(token)); err != nil || got != want {
+				t.Errorf("%s %.40s: %+v, %v; want %+v", name, value, got, err, want)
+			}
+		}
 	}
 }
 

@@ -3,7 +3,9 @@ package auth
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -14,14 +16,44 @@ import (
 // Core: the e-mail address (section 5.1) and the time of the sign-in (section 2). It implements
 // jwt.Claims.
 type claims struct {
-	Issuer    text        `json:"iss"`
-	Subject   text        `json:"sub"`
-	Audience  audience    `json:"aud"`
-	Expires   numericDate `json:"exp"`
-	NotBefore numericDate `json:"nbf"`
-	IssuedAt  numericDate `json:"iat"`
-	Email     text        `json:"email"`
-	AuthTime  signInTime  `json:"auth_time"`
+	issuer    text
+	subject   text
+	audience  audience
+	expires   numericDate
+	notBefore numericDate
+	issuedAt  numericDate
+
+	// The faults of these two do not refuse a token: it says who the person is without them.
+	email    text      // empty: none that can be shown
+	authTime time.Time // zero: none
+}
+
+// read is for readMembers.
+func (c *claims) read(name string, value jsontext.Value) error {
+	switch name {
+	case "iss":
+		return c.issuer.read(value)
+	case "sub":
+		return c.subject.read(value)
+	case "aud":
+		return c.audience.read(value)
+	case "exp":
+		return c.expires.read(value)
+	case "nbf":
+		return c.notBefore.read(value)
+	case "iat":
+		return c.issuedAt.read(value)
+	case "email":
+		if c.email.read(value) != nil || !isShown(string(c.email)) {
+			c.email = ""
+		}
+	case "auth_time":
+		var at numericDate
+		if at.read(value) == nil {
+			c.authTime = at.date.UTC()
+		}
+	}
+	return nil
 }
 
 // validate returns the cause for which a token with these claims is refused, or "".
@@ -44,9 +76,9 @@ func (c *claims) validate(validator *jwt.Validator) Cause {
 		}
 	}
 	switch {
-	case c.Subject == "":
+	case c.subject == "":
 		return TokenClaimMissing
-	case len(c.Subject) > MaxAccount:
+	case len(c.subject) > MaxAccount:
 		return TokenClaimUnexpected
 	}
 	return ""
@@ -54,29 +86,39 @@ func (c *claims) validate(validator *jwt.Validator) Cause {
 
 // label returns the e-mail address, or the account if there is none.
 func (c *claims) label() string {
-	if c.Email != "" {
-		return string(c.Email)
+	if c.email != "" {
+		return string(c.email)
 	}
-	return string(c.Subject)
+	return string(c.subject)
+}
+
+// maxEmail is the longest e-mail address in bytes (RFC 5321, section 4.5.3.1.3).
+const maxEmail = 254
+
+// isShown tells whether an app can show email in one line: it is not blank, not too long, and
+// has no line breaks, control characters or invisible characters.
+func isShown(email string) bool {
+	return len(email) <= maxEmail && strings.TrimSpace(email) != "" &&
+		!strings.ContainsFunc(email, func(r rune) bool { return !unicode.IsGraphic(r) })
 }
 
 // GetExpirationTime implements jwt.Claims.
-func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.Expires.date, nil }
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.expires.date, nil }
 
 // GetIssuedAt implements jwt.Claims.
-func (c *claims) GetIssuedAt() (*jwt.NumericDate, error) { return c.IssuedAt.date, nil }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error) { return c.issuedAt.date, nil }
 
 // GetNotBefore implements jwt.Claims.
-func (c *claims) GetNotBefore() (*jwt.NumericDate, error) { return c.NotBefore.date, nil }
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error) { return c.notBefore.date, nil }
 
 // GetIssuer implements jwt.Claims.
-func (c *claims) GetIssuer() (string, error) { return string(c.Issuer), nil }
+func (c *claims) GetIssuer() (string, error) { return string(c.issuer), nil }
 
 // GetSubject implements jwt.Claims.
-func (c *claims) GetSubject() (string, error) { return string(c.Subject), nil }
+func (c *claims) GetSubject() (string, error) { return string(c.subject), nil }
 
 // GetAudience implements jwt.Claims.
-func (c *claims) GetAudience() (jwt.ClaimStrings, error) { return jwt.ClaimStrings(c.Audience), nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error) { return jwt.ClaimStrings(c.audience), nil }
 
 // numericDate is seconds since 1970, possibly with a fraction (RFC 7519, section 2), up to
 // the year 9999. A later or negative date is a mistake that must not make a token without end.
@@ -84,12 +126,8 @@ type numericDate struct{ date *jwt.NumericDate }
 
 const endOfYear9999 = 253402300799 // Unix seconds
 
-// UnmarshalJSONFrom implements json.UnmarshalerFrom. It accepts numbers only.
-func (n *numericDate) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	value, err := d.ReadValue()
-	if err != nil {
-		return err
-	}
+// read sets n. It accepts numbers only.
+func (n *numericDate) read(value jsontext.Value) error {
 	seconds, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || seconds < 0 || seconds > endOfYear9999 {
 		return errors.New("not a date")
@@ -98,39 +136,22 @@ func (n *numericDate) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// signInTime is a numericDate that may be malformed: then it is zero.
-type signInTime struct{ time.Time }
-
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (s *signInTime) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	value, err := d.ReadValue()
-	if err != nil {
-		return err
-	}
-	var date numericDate
-	if json.Unmarshal(value, &date) == nil {
-		s.Time = date.date.UTC()
-	}
-	return nil
-}
-
 // audience is one string or an array of strings (RFC 7519, section 4.1.3).
 type audience []string
 
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (a *audience) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	var all []text
-	if d.PeekKind() == jsontext.KindBeginArray {
-		if err := json.UnmarshalDecode(d, &all); err != nil {
-			return err
-		}
-	} else {
-		all = make([]text, 1)
-		if err := all[0].UnmarshalJSONFrom(d); err != nil {
+// read sets a.
+func (a *audience) read(value jsontext.Value) error {
+	values := []jsontext.Value{value}
+	if value.Kind() == jsontext.KindBeginArray {
+		if err := json.Unmarshal(value, &values); err != nil {
 			return err
 		}
 	}
-	for _, one := range all {
+	for _, value := range values {
+		var one text
+		if err := one.read(value); err != nil {
+			return err
+		}
 		*a = append(*a, string(one))
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/MicahParks/jwkset"
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -105,4 +106,11 @@ func methodFor(public any, alg string) jwt.SigningMethod {
 // isAsymmetric tells whether alg is an algorithm for keys of a set.
 func isAsymmetric(alg string) bool {
 	return slices.Contains([]string{"RS256", "PS256", "ES256", "ES384", "EdDSA"}, alg)
+}
+
+func unmarshalObject(data []byte, into any) error {
+	if jsontext.Value(data).Kind() != jsontext.KindBeginObject {
+		return errors.New("not an object")
+	}
+	return json.Unmarshal(data, into)
 }

@@ -3,10 +3,8 @@ package auth
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -14,7 +12,7 @@ import (
 // maxToken is the longest token in bytes. It bounds the work for a forged token.
 const maxToken = 8 << 10
 
-// tokenVerifier verifies JWTs. It reads a token once and strictly. golang-jwt checks the
+// tokenVerifier verifies JWTs. It reads a token once, with readMembers. golang-jwt checks the
 // signature and validates the claims. golang-jwt's parser is not used: it takes SUB for sub,
 // the last of two subs, and a payload of null.
 type tokenVerifier struct {
@@ -53,14 +51,14 @@ func (v *tokenVerifier) verify(ctx context.Context, token string) (Principal, er
 		return Principal{}, refuseToken(TokenSignature)
 	}
 	var c claims
-	if unmarshalObject(jws.payload, &c) != nil {
+	if readMembers(jws.payload, c.read) != nil {
 		return Principal{}, refuseToken(TokenClaimUnexpected)
 	}
 	if cause := c.validate(v.validator); cause != "" {
 		return Principal{}, refuseToken(cause)
 	}
 	return Principal{
-		Account: string(c.Subject), Label: c.label(), AuthTime: c.AuthTime.Time,
+		Account: string(c.subject), Label: c.label(), AuthTime: c.authTime,
 		Scheme: Bearer, KeyID: key.id,
 	}, nil
 }
@@ -117,42 +115,48 @@ func split(token string) (jws, Cause) {
 		}
 	}
 	var header joseHeader
-	if unmarshalObject(decoded[0], &header) != nil {
+	if readMembers(decoded[0], header.read) != nil {
 		return jws{}, TokenMalformed
 	}
 	signed := token[:len(segments[0])+1+len(segments[1])]
 	return jws{header: header, payload: decoded[1], signature: decoded[2], signed: signed}, header.check()
 }
 
-// unmarshalObject reads one JSON object. The library refuses what encoding/json accepts:
-// duplicate members, names in another case, invalid UTF-8, text after the object.
-func unmarshalObject(data []byte, into any) error {
-	if jsontext.Value(data).Kind() != jsontext.KindBeginObject {
-		return errors.New("not an object")
-	}
-	return json.Unmarshal(data, into)
-}
-
 // joseHeader has the header parameters that we read. Parameters that say where to find a key
 // (jku, jwk, x5u, x5c) are not among them.
 type joseHeader struct {
-	Algorithm text           `json:"alg"`
-	KeyID     text           `json:"kid"`
-	Type      jsontext.Value `json:"typ"`
-	Critical  jsontext.Value `json:"crit"`
+	Algorithm text
+	KeyID     text
+	Type      jsontext.Value // nil: absent
+	Critical  bool           // crit is there
+}
+
+// read is for readMembers.
+func (h *joseHeader) read(name string, value jsontext.Value) error {
+	switch name {
+	case "alg":
+		return h.Algorithm.read(value)
+	case "kid":
+		return h.KeyID.read(value)
+	case "typ":
+		h.Type = value.Clone()
+	case "crit":
+		h.Critical = true
+	}
+	return nil
 }
 
 // check refuses extensions that must be understood (RFC 7515, section 4.1.11: we know none)
 // and tokens of another kind (RFC 8725, section 3.11).
 func (h joseHeader) check() Cause {
-	if h.Critical != nil {
+	if h.Critical {
 		return TokenHeaderUnexpected
 	}
 	if h.Type == nil {
 		return ""
 	}
 	var typ text
-	if json.Unmarshal(h.Type, &typ) != nil {
+	if typ.read(h.Type) != nil {
 		return TokenHeaderUnexpected
 	}
 	for _, kind := range []string{"JWT", "at+jwt"} {
@@ -161,19 +165,4 @@ func (h joseHeader) check() Cause {
 		}
 	}
 	return TokenHeaderUnexpected
-}
-
-// text is a JSON string. Unlike string, it does not accept null.
-type text string
-
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	token, err := d.ReadToken()
-	if err == nil && token.Kind() != jsontext.KindString {
-		err = errors.New("not a string")
-	}
-	if err == nil {
-		*t = text(token.String())
-	}
-	return err
 }
