@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -12,10 +13,17 @@ import (
 const readinessTimeout = 500 * time.Millisecond
 
 // Check is one condition of serving. Its function returns promptly once its context is done.
+// A Warning is reported, but does not make the service unready.
 type Check struct {
 	Name  string
 	Check func(context.Context) error
 }
+
+// Warning is the error of a check that a person must look at, although the service can serve.
+type Warning string
+
+// Error implements error.
+func (w Warning) Error() string { return string(w) }
 
 // Readiness runs checks and remembers how long each check has had its state. The state counts
 // from the request that first saw it: between requests, no check runs. It is safe for
@@ -35,7 +43,7 @@ func NewReadiness(checks []Check, now func() time.Time) *Readiness {
 
 // checkState is the state of one check in the response of /readyz.
 type checkState struct {
-	Status string    `json:"status"` // ok or failing
+	Status string    `json:"status"` // ok, warning or failing
 	Since  time.Time `json:"since"`
 	Error  string    `json:"error,omitempty"`
 }
@@ -47,8 +55,8 @@ func (r *Readiness) run(ctx context.Context) (ready bool, states map[string]chec
 	ready, states = true, map[string]checkState{}
 	for _, c := range r.checks {
 		err := c.Check(ctx)
-		ready = ready && err == nil
 		states[c.Name] = r.record(c.Name, err)
+		ready = ready && states[c.Name].Status != "failing"
 	}
 	return ready, states
 }
@@ -58,6 +66,9 @@ func (r *Readiness) record(name string, err error) checkState {
 	state := checkState{Status: "ok", Since: r.now().UTC().Truncate(time.Second)}
 	if err != nil {
 		state.Status, state.Error = "failing", telemetry.Sanitize(err.Error())
+	}
+	if _, ok := errors.AsType[Warning](err); ok {
+		state.Status = "warning"
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

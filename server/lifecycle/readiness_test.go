@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,8 +15,9 @@ import (
 )
 
 var (
-	sound  = Check{"sound", func(context.Context) error { return nil }}
-	broken = Check{"broken", func(context.Context) error { return errors.New("down\u009b") }}
+	sound    = Check{"sound", func(context.Context) error { return nil }}
+	broken   = Check{"broken", func(context.Context) error { return errors.New("down\u009b") }}
+	outdated = Check{"outdated", func(context.Context) error { return fmt.Errorf("%w", Warning("old")) }}
 )
 
 func TestAdmin_AnswersOnlyGet(t *testing.T) {
@@ -34,6 +36,8 @@ func TestAdmin_AnswersOnlyGet(t *testing.T) {
 		{"/readyz", []Check{sound}, 200, isJSON, `{"sound":{"status":"ok","since":"2026-11-23T01:02:03Z"}}`},
 		{"/readyz", []Check{broken, sound}, 503, isJSON,
 			`{"broken":{"status":"failing","since":"2026-11-23T01:02:03Z","error":"down` + "\ufffd" + `"},"sound":{"status":"ok","since":"2026-11-23T01:02:03Z"}}`},
+		{"/readyz", []Check{outdated, sound}, 200, isJSON,
+			`{"outdated":{"status":"warning","since":"2026-11-23T01:02:03Z","error":"old"},"sound":{"status":"ok","since":"2026-11-23T01:02:03Z"}}`},
 		{"/metrics", nil, 200, "text/plain; charset=utf-8", "metrics"},
 		{"/openapi.json", nil, 200, isJSON, `{"openapi":"3.1.0"}`},
 		{"/other", nil, 404, "text/plain; charset=utf-8", "404 page not found"},
