@@ -48,13 +48,24 @@ func TestKeySet_KeepsTheLastGoodSet(t *testing.T) {
 	key := newIssuerKey(t, "1", jwt.SigningMethodEdDSA)
 	issuer := newIssuer(t, set(keySet(t, key.member(t))))
 	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1s")
-	issuer.publish(status(http.StatusInternalServerError))
 	const kept = "JWK set was not refreshed; the last good one stays"
-	storetest.Eventually(t, func() bool { return len(s.logLines(kept)) > 0 })
-	s.generate(bearer(key.token(t, goodClaims("ada", nil), nil)))
-	if status, states := s.ready(); status != http.StatusOK || states != "map[factors:ok jwk_set:ok process:ok redis:ok]" {
-		t.Errorf("/readyz: %d %s; want 200", status, states)
+	for fault, handler := range map[string]http.HandlerFunc{
+		"read JWK set: status 500; want 200":         status(http.StatusInternalServerError),
+		"JWK set has no key that can verify a token": set(`{"keys":[]}`),
+	} {
+		issuer.publish(handler)
+		want := "map[factors:ok jwk_set:" + kept + ": " + fault + " process:ok redis:ok]"
+		storetest.Eventually(t, func() bool { status, states := s.ready(); return status == http.StatusOK && states == want })
+		s.generate(bearer(key.token(t, goodClaims("ada", nil), nil)))
+		if len(s.logLines(kept)) == 0 {
+			t.Errorf("%s: no log line", fault)
+		}
 	}
+	issuer.publish(set(keySet(t, key.member(t))))
+	storetest.Eventually(t, func() bool {
+		_, states := s.ready()
+		return states == "map[factors:ok jwk_set:ok process:ok redis:ok]"
+	})
 }
 
 func TestKeySet_IsUnavailableUntilTheFirstSet(t *testing.T) {
@@ -74,7 +85,7 @@ func TestKeySet_IsUnavailableUntilTheFirstSet(t *testing.T) {
 	if line := s.logLines(unread)[0]; line["level"] != "ERROR" || line["error"] != "read JWK set: status 503; want 200" {
 		t.Errorf("log line %v; want an ERROR with the status", line)
 	}
-	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[factors:ok jwk_set:no JWK set was loaded yet process:ok redis:ok]" {
+	if status, states := s.ready(); status != http.StatusServiceUnavailable || states != "map[factors:ok jwk_set:no JWK set was loaded yet: read JWK set: status 503; want 200 process:ok redis:ok]" {
 		t.Errorf("/readyz: %d %s; want 503", status, states)
 	}
 	s.generate(asUser(t, "ada"))

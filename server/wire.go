@@ -172,7 +172,12 @@ func (s *service) adminHandler(stop context.Context) http.Handler {
 		{Name: "factors", Check: s.factors.Check},
 	}
 	if s.keySet != nil {
-		checks = append(checks, lifecycle.Check{Name: "jwk_set", Check: s.keySet.Check})
+		checks = append(checks, lifecycle.Check{Name: "jwk_set", Check: func(ctx context.Context) error {
+			if warning := s.keySet.Warning(); warning != "" {
+				return lifecycle.Warning(warning)
+			}
+			return s.keySet.Check(ctx)
+		}})
 	}
 	return lifecycle.NewAdmin(lifecycle.NewReadiness(checks, s.now), s.document, s.observer.Handler())
 }

@@ -40,31 +40,17 @@ type waitedKey struct{}
 // find returns the one key for tokens with this kid and alg. The error is ErrKeysUnavailable,
 // or an AwaitedKey if the kid may be newer than the set.
 func (s *KeySet) find(ctx context.Context, kid, alg string) (key verificationKey, ok bool, err error) {
-	if err := s.Check(ctx); err != nil {
-		return verificationKey{}, false, err
+	keys := s.keys.Load()
+	if keys == nil {
+		return verificationKey{}, false, ErrKeysUnavailable
 	}
-	if key, ok = s.lookUp(kid, alg); ok || kid == "" || ctx.Value(waitedKey{}) != nil {
+	if key, ok = selectKey(*keys, kid, alg); ok || kid == "" || ctx.Value(waitedKey{}) != nil {
 		return key, ok, nil
 	}
 	if refreshed := s.requestRefresh(); refreshed != nil {
 		return verificationKey{}, false, &AwaitedKey{refreshed}
 	}
 	return verificationKey{}, false, nil
-}
-
-// lookUp returns the key with the token's kid and alg, or for a token without kid the key with
-// its alg. It returns none if several fit.
-func (s *KeySet) lookUp(kid, alg string) (found verificationKey, ok bool) {
-	for _, key := range *s.keys.Load() {
-		if key.method.Alg() != alg || kid != "" && key.id != kid {
-			continue
-		}
-		if ok {
-			return verificationKey{}, false
-		}
-		found, ok = key, true
-	}
-	return found, ok
 }
 
 // requestRefresh returns a channel that the next refresh closes. It returns nil if none is

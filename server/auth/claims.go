@@ -18,7 +18,7 @@ import (
 type claims struct {
 	issuer    text
 	subject   text
-	audience  audience
+	audience  texts
 	expires   numericDate
 	notBefore numericDate
 	issuedAt  numericDate
@@ -136,11 +136,11 @@ func (n *numericDate) read(value jsontext.Value) error {
 	return nil
 }
 
-// audience is one string or an array of strings (RFC 7519, section 4.1.3).
-type audience []string
+// texts is one string or an array of strings (RFC 7519, section 4.1.3).
+type texts []string
 
-// read sets a.
-func (a *audience) read(value jsontext.Value) error {
+// read sets t.
+func (t *texts) read(value jsontext.Value) error {
 	values := []jsontext.Value{value}
 	if value.Kind() == jsontext.KindBeginArray {
 		if err := json.Unmarshal(value, &values); err != nil {
@@ -152,7 +152,7 @@ func (a *audience) read(value jsontext.Value) error {
 		if err := one.read(value); err != nil {
 			return err
 		}
-		*a = append(*a, string(one))
+		*t = append(*t, string(one))
 	}
 	return nil
 }

@@ -1,15 +1,13 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/MicahParks/jwkset"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -28,77 +26,89 @@ const (
 	minRSABits  = 2048
 	maxRSABits  = 4096
 	rsaExponent = 65537
-
-	maxKeys = 100 // in a set, of any kind
 )
 
-var errNoKeySet = errors.New(`not a JWK set: want one JSON object with "keys"`)
-
-// parseKeySet returns the usable keys of a JWK set. It ignores all others, as RFC 7517,
-// section 5, asks: keys for encryption, of unknown types, malformed keys, and symmetric keys,
-// which must never verify a token that claims an asymmetric algorithm.
-func parseKeySet(text []byte) ([]verificationKey, error) {
-	var set struct {
-		Keys []jsontext.Value `json:"keys"`
+// newVerificationKey returns the key that a member of a set is, or the reason why it is not
+// usable, and its kid. We trust a key because it is in the set: its certificates are not read.
+func newVerificationKey(member jsontext.Value) (key verificationKey, reason string) {
+	var p keyParameters
+	err := readMembers(member, p.read)
+	key.id = string(p.id)
+	switch {
+	case err != nil:
+		return key, notAnObject
+	case p.wrongType != "":
+		return key, p.wrongType
+	case p.use != "" && p.use != "sig", len(p.operations) > 0 && !slices.Contains(p.operations, "verify"):
+		return key, notForVerifying
+	case p.kty == "oct":
+		return key, symmetric
 	}
-	if unmarshalObject(text, &set) != nil || set.Keys == nil {
-		return nil, errNoKeySet
-	}
-	if len(set.Keys) > maxKeys {
-		return nil, fmt.Errorf("JWK set has more than %d keys", maxKeys)
-	}
-	var keys []verificationKey
-	for _, member := range set.Keys {
-		var parameters jwkset.JWKMarshal
-		if unmarshalObject(member, &parameters) != nil {
-			continue
-		}
-		if key, ok := newVerificationKey(parameters); ok {
-			keys = append(keys, key)
-		}
-	}
-	return keys, nil
-}
-
-func newVerificationKey(parameters jwkset.JWKMarshal) (verificationKey, bool) {
-	if parameters.USE != "" && parameters.USE != jwkset.UseSig ||
-		parameters.KEYOPS != nil && !slices.Contains(parameters.KEYOPS, jwkset.KeyOpsVerify) {
-		return verificationKey{}, false
-	}
-	// We trust a key because it is in the set. Its certificates are not read.
-	parameters.X5C, parameters.X5U, parameters.X5T, parameters.X5TS256 = nil, "", "", ""
-	jwk, err := jwkset.NewJWKFromMarshal(parameters, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	public, err := jwkset.NewJWKFromMarshal(jwkset.JWKMarshal{
+		KTY: jwkset.KTY(p.kty), CRV: jwkset.CRV(p.crv), X: string(p.x), Y: string(p.y), N: string(p.n), E: string(p.e),
+	}, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil {
-		return verificationKey{}, false
+		return key, notAPublicKey
 	}
-	method := methodFor(jwk.Key(), string(parameters.ALG))
-	return verificationKey{id: parameters.KID, method: method, material: jwk.Key()}, method != nil
+	key.material = public.Key()
+	methods := methodsFor(key.material)
+	if len(methods) == 0 {
+		return key, weakOrUnsupported
+	}
+	// A key without alg is for the first algorithm of its type.
+	at := slices.IndexFunc(methods, func(m jwt.SigningMethod) bool { return p.alg == "" || string(p.alg) == m.Alg() })
+	if at < 0 {
+		return key, otherAlgorithm
+	}
+	key.method = methods[at]
+	return key, ""
 }
 
-// methodFor returns the algorithm of a key: its alg if that suits its type, and without alg
-// the algorithm that the type implies. An RSA key without alg is for RS256. It returns nil if
-// there is none.
-func methodFor(public any, alg string) jwt.SigningMethod {
-	var suitable []jwt.SigningMethod
+// keyParameters are the parameters of a JWK that we read (RFC 7517, section 4, and RFC 7518,
+// section 6).
+type keyParameters struct {
+	kty, use, alg, id, crv, x, y, n, e text
+	operations                         texts
+
+	wrongType string // the reason if a parameter has another type
+}
+
+// read is for readMembers. An empty parameter is as if absent: serializers such as those of
+// .NET write all that they know of.
+func (p *keyParameters) read(name string, value jsontext.Value) error {
+	parameter := map[string]interface{ read(jsontext.Value) error }{
+		"kty": &p.kty, "use": &p.use, "alg": &p.alg, "kid": &p.id, "key_ops": &p.operations,
+		"crv": &p.crv, "x": &p.x, "y": &p.y, "n": &p.n, "e": &p.e,
+	}[name]
+	if parameter != nil && !isEmpty(value) && parameter.read(value) != nil {
+		p.wrongType = name + " is not of its type"
+	}
+	return nil
+}
+
+// isEmpty tells whether value is null, a blank string, or an empty array or object.
+func isEmpty(value jsontext.Value) bool {
+	withoutSpaces := string(bytes.Join(bytes.Fields(value), nil))
+	return slices.Contains([]string{"null", `""`, "[]", "{}"}, withoutSpaces)
+}
+
+// methodsFor returns the algorithms that suit a key, the usual one first. It returns none if
+// the key is weak or of another type.
+func methodsFor(public any) []jwt.SigningMethod {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
 		if bits := key.N.BitLen(); bits >= minRSABits && bits <= maxRSABits && key.E == rsaExponent {
-			suitable = []jwt.SigningMethod{jwt.SigningMethodRS256, jwt.SigningMethodPS256}
+			return []jwt.SigningMethod{jwt.SigningMethodRS256, jwt.SigningMethodPS256}
 		}
 	case *ecdsa.PublicKey:
 		switch key.Curve.Params().Name {
 		case "P-256":
-			suitable = []jwt.SigningMethod{jwt.SigningMethodES256}
+			return []jwt.SigningMethod{jwt.SigningMethodES256}
 		case "P-384":
-			suitable = []jwt.SigningMethod{jwt.SigningMethodES384}
+			return []jwt.SigningMethod{jwt.SigningMethodES384}
 		}
 	case ed25519.PublicKey:
-		suitable = []jwt.SigningMethod{jwt.SigningMethodEdDSA}
-	}
-	for _, method := range suitable {
-		if alg == "" || alg == method.Alg() {
-			return method
-		}
+		return []jwt.SigningMethod{jwt.SigningMethodEdDSA}
 	}
 	return nil
 }
@@ -106,11 +116,4 @@ func methodFor(public any, alg string) jwt.SigningMethod {
 // isAsymmetric tells whether alg is an algorithm for keys of a set.
 func isAsymmetric(alg string) bool {
 	return slices.Contains([]string{"RS256", "PS256", "ES256", "ES384", "EdDSA"}, alg)
-}
-
-func unmarshalObject(data []byte, into any) error {
-	if jsontext.Value(data).Kind() != jsontext.KindBeginObject {
-		return errors.New("not an object")
-	}
-	return json.Unmarshal(data, into)
 }

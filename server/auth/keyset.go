@@ -30,8 +30,9 @@ const (
 var ErrKeysUnavailable = errors.New("no JWK set was loaded yet")
 
 // KeySet is a JWK set that is refreshed. A refresh replaces the whole set, so a key that has
-// left the set stops working. A failed refresh leaves the last good set in place. KeySet is
-// safe for concurrent use.
+// left the set stops working. A failed refresh leaves the last good set in place, and so does
+// a set without a usable key: an issuer that starts is more likely than one that withdraws its
+// only key. KeySet is safe for concurrent use.
 type KeySet struct {
 	location KeySetLocation
 	interval time.Duration
@@ -41,6 +42,8 @@ type KeySet struct {
 
 	keys   atomic.Pointer[[]verificationKey] // nil until the first set is loaded
 	loaded atomic.Pointer[time.Time]         // when keys was loaded; nil until then
+	failed atomic.Pointer[string]            // why the last refresh failed; nil if it did not
+	faults []keyFault                        // of the last set that was read; for refresh alone
 	limit  *rate.Limiter                     // for refreshes because of unknown kids
 	wanted chan struct{}                     // tells Run to refresh
 
@@ -67,12 +70,25 @@ func NewKeySet(location KeySetLocation, interval time.Duration, now func() time.
 	}
 }
 
-// Check returns ErrKeysUnavailable until a set is loaded. It is a readiness check.
+// Check returns ErrKeysUnavailable, with the reason, until a set is loaded. It is a readiness
+// check.
 func (s *KeySet) Check(context.Context) error {
-	if s.keys.Load() == nil {
-		return ErrKeysUnavailable
+	failed := s.failed.Load()
+	switch {
+	case s.keys.Load() != nil:
+		return nil
+	case failed != nil:
+		return fmt.Errorf("%w: %s", ErrKeysUnavailable, *failed)
 	}
-	return nil
+	return ErrKeysUnavailable
+}
+
+// Warning says why the last refresh failed, if an earlier set is in use. Otherwise it is empty.
+func (s *KeySet) Warning() string {
+	if failed := s.failed.Load(); failed != nil && s.keys.Load() != nil {
+		return keptSet + ": " + *failed
+	}
+	return ""
 }
 
 // Loaded returns the time of the last successful refresh, or the zero time.
@@ -111,26 +127,28 @@ func (s *KeySet) Refresh() {
 	}
 }
 
+const keptSet = "JWK set was not refreshed; the last good one stays"
+
 // refresh loads the set and ends the waits for it. A wait that
 // begins during a periodic refresh may be for a newer set: the next refresh ends it.
 func (s *KeySet) refresh(ctx context.Context) (ok bool) {
 	refreshed := s.begin()
 	keys, err := s.load(ctx)
-	if err == nil && len(keys) == 0 {
-		// The issuer may withdraw all keys. A set that never had one is a mistake.
-		s.log.ErrorContext(ctx, "JWK set has no key that can verify a token")
-		err = s.Check(ctx)
-	}
 	switch {
 	case err == nil:
 		now := s.now()
 		s.keys.Store(&keys)
 		s.loaded.Store(&now)
+		s.failed.Store(nil)
 	case ctx.Err() != nil: // the service stops
-	case s.Check(ctx) == nil:
-		s.log.WarnContext(ctx, "JWK set was not refreshed; the last good one stays", "error", err.Error())
 	default:
-		s.log.ErrorContext(ctx, "JWK set was not read: its tokens cannot be verified", "error", err.Error())
+		failure := err.Error()
+		s.failed.Store(&failure)
+		if s.keys.Load() != nil {
+			s.log.WarnContext(ctx, keptSet, "error", failure)
+		} else {
+			s.log.ErrorContext(ctx, "JWK set was not read: its tokens cannot be verified", "error", failure)
+		}
 	}
 	if refreshed != nil {
 		s.mu.Lock()
@@ -160,7 +178,11 @@ func (s *KeySet) load(ctx context.Context) ([]verificationKey, error) {
 	if len(text) > maxKeySet {
 		return nil, fmt.Errorf("read JWK set: more than %d bytes", maxKeySet)
 	}
-	return parseKeySet(text)
+	keys, faults, err := parseKeySet(text)
+	if err == nil || errors.Is(err, errNoUsableKey) {
+		s.report(ctx, faults)
+	}
+	return keys, err
 }
 
 // read returns the set's text. Of a text that is too long it returns more than maxKeySet.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -77,7 +78,7 @@ func wantSet(t *testing.T, set *KeySet, want bool) {
 	if err != nil {
 		return
 	}
-	if key, ok := set.lookUp("k", "ES256"); !ok || key.id != "k" || set.Loaded().IsZero() {
+	if key, ok := selectKey(*set.keys.Load(), "k", "ES256"); !ok || key.id != "k" || set.Loaded().IsZero() {
 		t.Errorf("key %+v, %t, set loaded at %v; want the key k", key, ok, set.Loaded())
 	}
 }
@@ -89,7 +90,6 @@ func badResponses(t *testing.T, good string) map[string]struct {
 } {
 	elsewhere := httptest.NewServer(respond(http.StatusOK, good))
 	t.Cleanup(elsewhere.Close)
-	const noSet = `not a JWK set: want one JSON object with \"keys\"`
 	return map[string]struct {
 		handler http.HandlerFunc
 		err     string
@@ -97,13 +97,14 @@ func badResponses(t *testing.T, good string) map[string]struct {
 		"status 500":      {respond(http.StatusInternalServerError, good), "read JWK set: status 500; want 200"},
 		"status 203":      {respond(http.StatusNonAuthoritativeInfo, good), "read JWK set: status 203; want 200"},
 		"redirect":        {http.RedirectHandler(elsewhere.URL, http.StatusFound).ServeHTTP, "read JWK set: status 302; want 200"},
-		"HTML":            {respond(http.StatusOK, "<html>"), noSet},
+		"HTML":            {respond(http.StatusOK, "<html>"), errNoKeySet.Error()},
 		"more than 1 MiB": {respond(http.StatusOK, good+strings.Repeat(" ", maxKeySet)), "read JWK set: more than 1048576 bytes"},
 		"connection lost": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "read JWK set: EOF"},
 		"body cut off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "9999")
 			fmt.Fprint(w, good)
 		}, "read JWK set: unexpected EOF"},
+		"no key": {respond(http.StatusOK, `{"keys":[]}`), "JWK set has no key that can verify a token"},
 	}
 }
 
@@ -117,18 +118,12 @@ func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
 			t.Errorf("%s: it is taken for a set", name)
 		}
 		wantSet(t, set, false)
-		if want := "level=ERROR msg=\"JWK set was not read: its tokens cannot be verified\" error=\"" + bad.err + "\"\n"; issuer.log.String() != want {
+		if err := set.Check(t.Context()); err.Error() != "no JWK set was loaded yet: "+bad.err || set.Warning() != "" {
+			t.Errorf("%s: Check = %v, Warning = %q; want the error in Check", name, err, set.Warning())
+		}
+		if want := "level=ERROR msg=\"JWK set was not read: its tokens cannot be verified\" error=" + strconv.Quote(bad.err) + "\n"; issuer.log.String() != want {
 			t.Errorf("%s: log %swant %s", name, issuer.log.String(), want)
 		}
-	}
-	issuer.handle(respond(http.StatusOK, `{"keys":[]}`))
-	issuer.log.Reset()
-	if set.refresh(t.Context()) {
-		t.Error("a first set without keys is accepted")
-	}
-	wantSet(t, set, false)
-	if want := `level=ERROR msg="JWK set has no key that can verify a token"`; !strings.HasPrefix(issuer.log.String(), want) {
-		t.Errorf("log %s; want %s", issuer.log.String(), want)
 	}
 	issuer.handle(respond(http.StatusOK, good))
 	if !set.refresh(t.Context()) || !set.Loaded().Equal(testNow) {
@@ -152,9 +147,78 @@ func TestKeySet_KeepsLastGoodSetOnFailure(t *testing.T) {
 			t.Errorf("%s: it replaces the last good set", name)
 		}
 		wantSet(t, set, true)
-		if want := "level=WARN msg=\"JWK set was not refreshed; the last good one stays\" error=\"" + bad.err + "\"\n"; issuer.log.String() != want {
+		if want := "JWK set was not refreshed; the last good one stays: " + bad.err; set.Warning() != want {
+			t.Errorf("%s: Warning = %q; want %q", name, set.Warning(), want)
+		}
+		if want := "level=WARN msg=\"JWK set was not refreshed; the last good one stays\" error=" + strconv.Quote(bad.err) + "\n"; issuer.log.String() != want {
 			t.Errorf("%s: log %swant %s", name, issuer.log.String(), want)
 		}
+	}
+}
+
+func TestKeySet_WarnsUntilTheNextGoodSet(t *testing.T) {
+	issuer, set := newIssuerServer(t, respond(http.StatusOK, `{"keys":[]}`))
+	if err := set.Check(t.Context()); err == nil || err.Error() != "no JWK set was loaded yet" || set.Warning() != "" {
+		t.Errorf("before the first refresh: Check = %v, Warning = %q", err, set.Warning())
+	}
+	good := respond(http.StatusOK, testSet(t))
+	for _, step := range []struct {
+		handler http.HandlerFunc
+		warning string
+	}{
+		{good, ""},
+		{respond(http.StatusOK, `{"keys":[]}`), keptSet + ": JWK set has no key that can verify a token"},
+		{respond(http.StatusNotFound, ""), keptSet + ": read JWK set: status 404; want 200"},
+		{good, ""},
+	} {
+		issuer.handle(step.handler)
+		set.refresh(t.Context())
+		if set.Warning() != step.warning || set.Check(t.Context()) != nil {
+			t.Errorf("Warning = %q, Check = %v; want %q and no error", set.Warning(), set.Check(t.Context()), step.warning)
+		}
+	}
+}
+
+// A key that verifies no token is logged when it comes or changes, and not at each refresh.
+func TestKeySet_LogsUnusableKeysOnce(t *testing.T) {
+	_, es := newKey(t, jwt.SigningMethodES256)
+	_, other := newKey(t, jwt.SigningMethodES256)
+	key := func(kid string, changes map[string]any) string { return jwk(t, es, kid, "ES256", changes) }
+	usable, encrypts := key("k", nil), key("e", map[string]any{"use": "enc"})
+	secret := `{"kty":"oct","kid":"s","k":"hunter2"}`
+	long := strings.Repeat("é", 60)
+	const message = ` msg="a key of the JWK set verifies no token" kid=`
+	const noUsableKey = `level=WARN msg="` + keptSet + `" error="JWK set has no key that can verify a token"` + "\n"
+	issuer, set := newIssuerServer(t, nil)
+	for _, step := range []struct {
+		name    string
+		members []string
+		want    string
+	}{
+		{"usable", []string{usable}, ""},
+		{"two new", []string{usable, encrypts, secret}, "level=INFO" + message + `e reason="use or key_ops are of another purpose"` + "\n" +
+			"level=WARN" + message + `s reason="symmetric keys verify no tokens"` + "\n"},
+		{"the same, in another order", []string{secret, usable, encrypts}, ""},
+		{"another reason", []string{usable, encrypts, key("s", map[string]any{"n": 7, "y": 7})}, "level=WARN" + message + `s reason="y is not of its type"` + "\n"},
+		{"two of one kid", []string{usable, secret, secret}, "level=WARN" + message + `s reason="symmetric keys verify no tokens"` + "\n"},
+		{"ambiguous", []string{usable, key("a", nil), jwk(t, other, "a", "ES256", nil)}, "level=WARN" + message + `a reason="another key fits tokens with this kid and alg, so they are refused"` + "\n"},
+		{"a long kid", []string{usable, key(long, map[string]any{"kty": "x"})}, "level=WARN" + message + strings.Repeat("é", 32) + `... reason="no valid public key of type RSA, EC or OKP"` + "\n"},
+		{"none usable", []string{secret}, "level=WARN" + message + `s reason="symmetric keys verify no tokens"` + "\n" + noUsableKey},
+		{"none usable, again", []string{secret}, noUsableKey},
+	} {
+		issuer.log.Reset()
+		issuer.handle(respond(http.StatusOK, `{"keys":[`+strings.Join(step.members, ",")+`]}`))
+		set.refresh(t.Context())
+		if issuer.log.String() != step.want {
+			t.Errorf("%s: log\n%swant\n%s", step.name, issuer.log.String(), step.want)
+		}
+	}
+	issuer.handle(respond(http.StatusServiceUnavailable, ""))
+	set.refresh(t.Context())
+	issuer.log.Reset()
+	issuer.handle(respond(http.StatusOK, `{"keys":[`+usable+`,`+secret+`]}`))
+	if set.refresh(t.Context()); issuer.log.Len() != 0 {
+		t.Errorf("after a failure: log %s; want none", issuer.log.String())
 	}
 }
 
@@ -162,11 +226,10 @@ func TestKeySet_DropsKeysThatLeft(t *testing.T) {
 	issuer, set := newIssuerServer(t, respond(http.StatusOK, testSet(t)))
 	set.refresh(t.Context())
 	wantSet(t, set, true)
-	issuer.handle(respond(http.StatusOK, `{"keys":[]}`))
-	if !set.refresh(t.Context()) {
-		t.Error("the issuer withdrew all keys, and the last set stays")
-	}
-	if _, ok := set.lookUp("k", "ES256"); ok {
+	_, public := newKey(t, jwt.SigningMethodES256)
+	issuer.handle(respond(http.StatusOK, `{"keys":[`+jwk(t, public, "l", "ES256", nil)+`]}`))
+	set.refresh(t.Context())
+	if _, ok := selectKey(*set.keys.Load(), "k", "ES256"); ok {
 		t.Error("a withdrawn key still verifies tokens")
 	}
 }
@@ -231,7 +294,7 @@ func TestKeySet_RefreshDoesNotBlockWithoutRun(t *testing.T) {
 // Run loads the set, and loads it again after the interval, on Refresh, and 3 s after a failure.
 func TestKeySet_RunRefreshesInTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jwks.json")
-	good, empty := testSet(t), `{"keys":[]}`
+	good := testSet(t)
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -260,8 +323,11 @@ func TestKeySet_RunRefreshesInTime(t *testing.T) {
 		after(1, 0)
 		write("garbage")
 		after(time.Hour, time.Hour)
-		write(empty)
-		after(3*time.Second-1, time.Hour+3*time.Second-1)
+		write(`{"keys":[]}`)
+		after(3*time.Second, time.Hour+3*time.Second)
+		wantSet(t, set, true)
+		write(good)
+		after(3*time.Second-1, time.Hour+6*time.Second-1)
 		after(1, 0)
 		time.Sleep(time.Minute)
 		set.Refresh()
