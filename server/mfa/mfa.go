@@ -6,7 +6,6 @@
 package mfa
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -82,7 +81,7 @@ func (o *Operations) GenerateTOTPKey(ctx context.Context, request gen.GenerateTO
 		otpauthURL(o.c.Issuer, accountName(principal.Label), key.Secret),
 		key.Secret.Base32(),
 	})
-	return totpKeyResponse{
+	return &totpKeyResponse{
 		Body: gen.GenerateTOTPKey200JSONResponseBody(struct{ Data gen.TOTPKey }{data}),
 		Headers: gen.GenerateTOTPKey200ResponseHeaders(struct {
 			TOTPKeyExpiresIn int
@@ -105,16 +104,10 @@ func wholeSeconds(d time.Duration) int { return int(max(d, 0) / time.Second) }
 type totpKeyResponse gen.GenerateTOTPKey200JSONResponse
 
 // VisitGenerateTOTPKeyResponse implements gen.GenerateTOTPKeyResponseObject.
-func (r totpKeyResponse) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(r.Body); err != nil {
-		return fmt.Errorf("encode TOTP key: %w", err)
-	}
+func (r *totpKeyResponse) VisitGenerateTOTPKeyResponse(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Totp-Key-Expires-In", strconv.Itoa(r.Headers.TOTPKeyExpiresIn))
-	w.WriteHeader(http.StatusOK)
-	_, err := w.Write(body.Bytes())
-	return err
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(&r.Body)
 }

@@ -42,7 +42,7 @@ func generate(ctx context.Context, t testing.TB, o *Operations) (totpKeyResponse
 	if err != nil {
 		return totpKeyResponse{}, err
 	}
-	return response.(totpKeyResponse), nil
+	return *response.(*totpKeyResponse), nil
 }
 
 func mustGenerate(t testing.TB, o *Operations) totpKeyResponse {
