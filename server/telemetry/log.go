@@ -31,8 +31,11 @@ func sanitizeAttr(_ []string, attr slog.Attr) slog.Attr {
 	case slog.KindString:
 		attr.Value = slog.StringValue(Sanitize(attr.Value.String()))
 	case slog.KindAny:
-		if err, ok := attr.Value.Any().(error); ok {
-			attr.Value = slog.StringValue(Sanitize(err.Error()))
+		switch value := attr.Value.Any().(type) {
+		case error:
+			attr.Value = slog.StringValue(Sanitize(value.Error()))
+		case slog.Level: // the record's, which slog would pass to encoding/json
+			attr.Value = slog.StringValue(value.String())
 		}
 	default: // numbers, times and groups hold no text
 	}
