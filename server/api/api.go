@@ -57,7 +57,7 @@ func New(c Config) (http.Handler, error) {
 	for _, route := range matched {
 		c.Observer.AddOperation(route.Operation.OperationID)
 	}
-	operations := &operations{Config: c, byRoute: matched, slots: newSlots(c.MaxInFlight)}
+	operations := &operations{Config: c, byRoute: matched, slots: newSlots(c.MaxInFlight, c.Observer.CountOverload)}
 	requests := &requestLogger{proxies: c.Proxies, now: c.Now, logger: c.Log, auditLogger: c.AuditLog}
 	handler := operations.observe(requests.log(setHeaders(recoverPanic(operations.check(callOperation)))))
 	// Echo would put the middleware together anew for each request.

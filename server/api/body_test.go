@@ -103,7 +103,7 @@ func TestCheck_MatchesRequestsAgainstTheDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &operations{byRoute: matched, slots: newSlots(1)}
+	o := &operations{byRoute: matched, slots: newSlots(1, nil)}
 	o.Authenticator = newAuthenticator(t, store.NewAPIKeys(store.NewMemory(time.Now), time.Now), nil)
 	o.Observer, o.Now = telemetry.NewObserver(nil, time.Now), time.Now
 	e.Use(o.check)
@@ -130,7 +130,7 @@ func TestCheck_MatchesRequestsAgainstTheDocument(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, row.path, readerFunc(func(p []byte) (int, error) {
-				if len(o.slots) != 0 {
+				if len(o.slots.taken) != 0 {
 					t.Error("a slot is held while the body is read")
 				}
 				return row.body.Read(p)

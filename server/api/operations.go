@@ -46,12 +46,12 @@ func (o *operations) check(next echo.HandlerFunc) echo.HandlerFunc {
 		if route == nil {
 			return o.noOperation(c)
 		}
-		slot := o.slots.slot(o.Observer.CountOverload)
+		slot := o.slots.slot()
 		if err := slot.acquire(); err != nil {
 			return err
 		}
 		defer slot.release()
-		principal, err := o.authenticate(c.Request(), slot)
+		principal, err := o.authenticate(c.Request(), &slot)
 		if err != nil {
 			return err
 		}
