@@ -55,7 +55,8 @@ func (l *requestLogger) log(next echo.HandlerFunc) echo.HandlerFunc {
 			c.Error(err)
 		}
 		status := c.Response().Status
-		level, attrs := classify(ctx, err, status)
+		level, fault := classify(ctx, err, status)
+		attrs := append(make([]slog.Attr, 0, 16), fault...) // on the stack
 		logger := l.logger
 		if request.Event != nil {
 			logger, attrs = l.auditLogger, append(attrs, request.Event...)
