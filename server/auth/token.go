@@ -108,11 +108,14 @@ func split(token string) (jws, Cause) {
 		return jws{}, TokenMalformed
 	}
 	var decoded [3][]byte
+	buffer := make([]byte, 0, canonical.DecodedLen(len(token)))
 	for i, segment := range segments {
 		var err error
-		if decoded[i], err = canonical.DecodeString(segment); err != nil {
+		begin := len(buffer)
+		if buffer, err = canonical.AppendDecode(buffer, []byte(segment)); err != nil {
 			return jws{}, TokenMalformed
 		}
+		decoded[i] = buffer[begin:]
 	}
 	var header joseHeader
 	if readMembers(decoded[0], header.read) != nil {
