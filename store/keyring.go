@@ -88,9 +88,11 @@ func (Keyring) MarshalText() ([]byte, error) { return []byte("keyring(hidden)"),
 // seal returns version | key id length | key id | nonce | ciphertext. The value opens only
 // for the same purpose and owner, which it does not hold.
 func (k *Keyring) seal(purpose, owner string, plaintext []byte) []byte {
-	header := append([]byte{sealVersion, byte(len(k.sealID))}, k.sealID...)
+	aead := k.aeads[k.sealID]
+	header := make([]byte, 0, 2+len(k.sealID)+len(plaintext)+aead.Overhead())
+	header = append(append(header, sealVersion, byte(len(k.sealID))), k.sealID...)
 	//nolint:gosec // G407: no nonce is given because this AEAD makes a random one.
-	return k.aeads[k.sealID].Seal(header, nil, plaintext, associatedData(purpose, owner, header))
+	return aead.Seal(header, nil, plaintext, associatedData(purpose, owner, header))
 }
 
 // sealKeyID returns the id of the sealing key of a sealed value, or "" if it is damaged.
