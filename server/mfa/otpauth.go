@@ -45,6 +45,9 @@ func (i *Issuer) UnmarshalText(text []byte) error {
 // at the end of a character.
 func accountName(label string) string {
 	name := strings.ReplaceAll(label, ":", "_")
+	if len(percentEncode(name)) <= maxAccount {
+		return name
+	}
 	size := 0
 	for i, r := range name {
 		if size += len(percentEncode(string(r))); size > maxAccount {
