@@ -22,6 +22,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"quiva.ai/mfa/server/config"
 	"quiva.ai/mfa/server/lifecycle"
 	"quiva.ai/mfa/store/storetest"
 )
@@ -231,9 +232,9 @@ func TestInterop_NginxDropsTheCallersTraceContext(t *testing.T) {
 }
 
 func TestInterop_NginxTimeoutsFitTheService(t *testing.T) {
-	config := readPage(t, nginxFile)
+	page := readPage(t, nginxFile)
 	duration := func(name string) time.Duration {
-		found := regexp.MustCompile(name + ` (\S+);`).FindStringSubmatch(config)
+		found := regexp.MustCompile(name + ` (\S+);`).FindStringSubmatch(page)
 		if found == nil {
 			t.Fatalf("no %s", name)
 		}
@@ -243,7 +244,11 @@ func TestInterop_NginxTimeoutsFitTheService(t *testing.T) {
 		}
 		return d
 	}
-	server := lifecycle.NewServer(nil, nil, slog.New(slog.DiscardHandler))
+	settings, err := config.Load(nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := lifecycle.NewServer(nil, nil, settings.IdleTimeout, slog.New(slog.DiscardHandler))
 	for name, ours := range map[string]time.Duration{"proxy_read_timeout": server.WriteTimeout, "proxy_send_timeout": server.ReadTimeout} {
 		if d := duration(name); d <= ours {
 			t.Errorf("%s is %v; want more than %v", name, d, ours)

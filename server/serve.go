@@ -103,11 +103,11 @@ func (s *service) run(stop context.Context, reloader *lifecycle.Reloader, hangup
 	})
 	running.Go(func() error {
 		defer endAll()
-		server := lifecycle.NewServer(lifecycle.CloseConnsWhenStopping(stop, s.handler), s.certificate, s.log)
+		server := lifecycle.NewServer(lifecycle.CloseConnsWhenStopping(stop, s.handler), s.certificate, s.settings.IdleTimeout, s.log)
 		return lifecycle.Serve(drained, s.api, server, s.settings.StopTimeout)
 	})
 	running.Go(func() error {
-		return lifecycle.Serve(ctx, s.admin, lifecycle.NewServer(s.adminHandler(stop), nil, s.log), 0)
+		return lifecycle.Serve(ctx, s.admin, lifecycle.NewServer(s.adminHandler(stop), nil, s.settings.IdleTimeout, s.log), 0)
 	})
 	running.Go(func() error { reloader.Run(ctx, stop, hangup); return nil })
 	if s.keySet != nil {

@@ -60,6 +60,20 @@ func TestServe_StopsInSteps(t *testing.T) {
 	}
 }
 
+func TestServe_ClosesIdleConnectionsAfterTheSetting(t *testing.T) {
+	s := startInstance(t, testEnviron(storetest.SharedRedis(t), "MFA_IDLE_TIMEOUT=1s"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if text, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 404 ") {
+		t.Errorf("%q, %v; want a 404, and then the connection closed", text, err)
+	}
+}
+
 func TestServe_EndsAtSecondSignal(t *testing.T) {
 	s := startProcess(t, testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1", "MFA_DRAIN=5m"))
 	s.status = -1 // ended by a signal

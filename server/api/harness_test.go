@@ -168,7 +168,7 @@ func (a *testAPI) listen() *testAPI {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	server := lifecycle.NewServer(a.handler, nil, slog.New(slog.DiscardHandler))
+	server := lifecycle.NewServer(a.handler, nil, time.Minute, slog.New(slog.DiscardHandler))
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // until Close
 	transport := &http.Transport{}

@@ -20,6 +20,7 @@ func TestLoad_AcceptsOnlyValuesOfTheSetting(t *testing.T) {
 		"MFA_PENDING_TTL":      {[]string{"1m", "24h", "90s"}, []string{"59s", "24h1s", "10", "-1m"}, "must be a duration from 1m to 24h, such as 90s"},
 		"MFA_JWT_JWKS_REFRESH": {[]string{"1s", "1h"}, []string{"999ms", "1h1s"}, "must be a duration from 1s to 1h, such as 90s"},
 		"MFA_JWT_LEEWAY":       {[]string{"0", "0s", "5m"}, []string{"-1s", "5m1s"}, "must be a duration from 0s to 5m, such as 90s"},
+		"MFA_IDLE_TIMEOUT":     {[]string{"1s", "24h", "1h5m"}, []string{"999ms", "24h1s", "0", "620"}, "must be a duration from 1s to 24h, such as 90s"},
 		"MFA_DRAIN":            {[]string{"0s", "5m"}, []string{"-1s", "5m1s"}, "must be a duration from 0s to 5m, such as 90s"},
 		"MFA_STOP_TIMEOUT":     {[]string{"6s", "5m"}, []string{"5.9s", "5m1s"}, "must be a duration from 6s to 5m, such as 90s"},
 		"MFA_MAX_IN_FLIGHT":    {[]string{"1", "65536"}, []string{"0", "65537", "1e3", "0x10"}, "must be a number from 1 to 65536"},

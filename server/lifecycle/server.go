@@ -16,7 +16,6 @@ import (
 const (
 	readTimeout  = 5 * time.Second  // for the TLS handshake, and for header and body
 	writeTimeout = 10 * time.Second // from the header's end; shorter than MFA_STOP_TIMEOUT's default
-	idleTimeout  = 2 * time.Minute  // longer than a gateway's: the gateway closes first
 
 	// maxHeader is the longest header in bytes: a bearer token of 8 KiB and 2 KiB beside it.
 	// net/http adds headerExtra to the limit that it is given.
@@ -29,9 +28,10 @@ const (
 )
 
 // NewServer returns a server of HTTP/1.1 with our limits, and of TLS if certificate is not
-// nil. HTTP/2 is off: short requests, one at a time, gain nothing by it, and the limits above
+// nil. It closes connections that are idle for idleTimeout. idleTimeout should be longer than
+// the gateway's: if the service closes first, the gateway's next request may be lost. HTTP/2 is off: short requests, one at a time, gain nothing by it, and the limits above
 // are those of HTTP/1.1.
-func NewServer(handler http.Handler, certificate *Certificate, log *slog.Logger) *http.Server {
+func NewServer(handler http.Handler, certificate *Certificate, idleTimeout time.Duration, log *slog.Logger) *http.Server {
 	server := &http.Server{
 		Handler:        handler,
 		ReadTimeout:    readTimeout,

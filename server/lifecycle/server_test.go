@@ -27,7 +27,7 @@ func serve(t *testing.T, handler http.Handler, certificate *Certificate, log *sl
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, listener, NewServer(handler, certificate, log), 0) }()
+	go func() { ended <- Serve(ctx, listener, NewServer(handler, certificate, testIdleTimeout, log), 0) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -56,9 +56,9 @@ func exchange(t *testing.T, conn net.Conn, request string) (status int, body str
 }
 
 func TestNewServer_SetsLimits(t *testing.T) {
-	server := NewServer(http.NotFoundHandler(), nil, slog.New(slog.DiscardHandler))
-	if server.ReadTimeout != 5*time.Second || server.WriteTimeout != 10*time.Second || server.IdleTimeout != 2*time.Minute {
-		t.Errorf("read, write and idle time %v, %v, %v; want 5s, 10s, 2m0s", server.ReadTimeout, server.WriteTimeout, server.IdleTimeout)
+	server := NewServer(http.NotFoundHandler(), nil, time.Hour, slog.New(slog.DiscardHandler))
+	if server.ReadTimeout != 5*time.Second || server.WriteTimeout != 10*time.Second || server.IdleTimeout != time.Hour {
+		t.Errorf("read, write and idle time %v, %v, %v; want 5s, 10s, 1h0m0s", server.ReadTimeout, server.WriteTimeout, server.IdleTimeout)
 	}
 	if server.ReadHeaderTimeout != 0 {
 		t.Errorf("header time %v; want 0s, so that the read time counts for header and body together", server.ReadHeaderTimeout)

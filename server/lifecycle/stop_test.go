@@ -12,7 +12,10 @@ import (
 	"time"
 )
 
-const testTimeout = 6 * time.Second
+const (
+	testTimeout     = 6 * time.Second
+	testIdleTimeout = time.Minute
+)
 
 // serving is a call of Serve on a listener in memory.
 type serving struct {
@@ -26,8 +29,32 @@ func startServing(t *testing.T, handler http.HandlerFunc, timeout time.Duration)
 	s := serving{pipeListener: newPipeListener(), stop: stop}
 	result := make(chan error, 1)
 	s.result = result
-	go func() { result <- Serve(ctx, s, NewServer(handler, nil, slog.New(slog.DiscardHandler)), timeout) }()
+	go func() {
+		result <- Serve(ctx, s, NewServer(handler, nil, testIdleTimeout, slog.New(slog.DiscardHandler)), timeout)
+	}()
 	return s
+}
+
+func TestServe_ClosesConnectionsAfterTheIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServing(t, func(http.ResponseWriter, *http.Request) {}, testTimeout)
+		client := s.dial()
+		defer client.Close()
+		for range 3 { // each request begins the idle time anew
+			client.send(t)
+			client.wantStatus(t, http.StatusOK)
+			time.Sleep(testIdleTimeout - time.Millisecond)
+		}
+		idle := time.Now()
+		client.wantEnd(t)
+		if got := time.Since(idle); got != time.Millisecond {
+			t.Errorf("closed after %v more; want 1ms", got)
+		}
+		s.stop()
+		if err := <-s.result; err != nil {
+			t.Errorf("Serve = %v; want nil", err)
+		}
+	})
 }
 
 func TestServe_FinishesRequestsInFlight(t *testing.T) {
@@ -112,7 +139,7 @@ func errorText(err error) string {
 func TestServe_ReportsFailedListener(t *testing.T) {
 	listener := newPipeListener()
 	listener.Close()
-	err := Serve(t.Context(), listener, NewServer(http.NotFoundHandler(), nil, slog.New(slog.DiscardHandler)), testTimeout)
+	err := Serve(t.Context(), listener, NewServer(http.NotFoundHandler(), nil, testIdleTimeout, slog.New(slog.DiscardHandler)), testTimeout)
 	if text := errorText(err); text != "serve: use of closed network connection" {
 		t.Errorf("Serve = %q; want that the listener is closed", text)
 	}
