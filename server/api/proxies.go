@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -46,11 +47,37 @@ func (p TrustedProxies) clientAddress(r *http.Request) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
-		next, err := netip.ParseAddr(strings.Trim(hop, " \t"))
-		if !p.contain(address) || err != nil || next.Zone() != "" { // a zone may be any text
+		next, err := parseHop(hop)
+		if !p.contain(address) || err != nil {
 			break
 		}
-		address = next.Unmap()
+		address = next
 	}
 	return address
+}
+
+// wellFormedZone matches an IPv6 zone (RFC 6874, section 2). netip accepts any text.
+var wellFormedZone = regexp.MustCompile(`^[0-9A-Za-z._~%-]*$`)
+
+// parseHop returns the address in an entry of X-Forwarded-For. The entry may have a port, as
+// Azure's Application Gateway writes it, and IPv6 may then stand in brackets. Quotes are those of
+// RFC 7239, section 4. The zone is dropped: it means something to the proxy alone.
+func parseHop(hop string) (netip.Addr, error) {
+	hop = strings.Trim(hop, " \t")
+	if inner, quoted := strings.CutPrefix(hop, `"`); quoted && strings.HasSuffix(inner, `"`) {
+		hop = inner[:len(inner)-1]
+	}
+	address, err := netip.ParseAddr(hop)
+	if err != nil {
+		if strings.HasSuffix(hop, "]") {
+			hop += ":0"
+		}
+		var withPort netip.AddrPort
+		withPort, err = netip.ParseAddrPort(hop)
+		address = withPort.Addr()
+	}
+	if err == nil && !wellFormedZone.MatchString(address.Zone()) {
+		err = errors.New("malformed zone")
+	}
+	return address.Unmap().WithZone(""), err
 }
