@@ -18,13 +18,27 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// wellFormedID matches 16 to 64 hexadecimal digits and dashes, such as a UUID. No credential of this
-// service looks like that, so a credential sent as a request id does not reach the log.
-var wellFormedID = regexp.MustCompile(`^[0-9a-fA-F][0-9a-fA-F-]{14,62}[0-9a-fA-F]$`)
+// idGroup is a group of hexadecimal digits. The names are those of AWS X-Ray and Google Cloud.
+const idGroup = `(?:(?:Root|Self|Parent|Sampled|Lineage|o)=)?[0-9A-Fa-f]{1,64}`
 
-// requestID returns the gateway's request id if it is well formed, else a new one.
+// wellFormedID matches the ids of gateways that cannot be a credential, so that a credential sent
+// as a request id does not reach the log:
+//
+//   - Hexadecimal groups: a UUID, W3C's traceparent, Kong's uuid#counter, AWS's Root=1-.... An API key
+//     begins with "mfa_", and a JWT with "ey" or "ew", the base64 of a JSON object. Random base32
+//     or base64 of 160 bits or more is hexadecimal once in 10^13 at most.
+//   - A ULID. It begins with 0 until the year 3084. Base32 has no 0.
+//   - Cloudflare's Ray ID: 16 hexadecimal digits and an airport.
+//
+// Other ids are in base64, base62 or free text, as credentials are.
+var wellFormedID = regexp.MustCompile(`^(?:` + idGroup + `(?:[-._:#/|;]` + idGroup + `)*` +
+	`|0(?:[0-9A-HJKMNP-TV-Z]{25}|[0-9a-hjkmnp-tv-z]{25})` +
+	`|[0-9a-f]{16}-[A-Z]{3})$`)
+
+// requestID returns the gateway's request id if it is well formed and has 16 to 128 characters,
+// else a new one.
 func requestID(header http.Header) string {
-	if id := header.Get(echo.HeaderXRequestID); wellFormedID.MatchString(id) {
+	if id := header.Get(echo.HeaderXRequestID); len(id) >= 16 && len(id) <= 128 && wellFormedID.MatchString(id) {
 		return id
 	}
 	return rand.Text()

@@ -2,6 +2,9 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,9 +22,28 @@ import (
 )
 
 func TestRequestID(t *testing.T) {
-	const hexadecimal = "0123456789abcdefABCDEF0123456789"
+	const (
+		hexadecimal = "0123456789abcdefABCDEF0123456789"
+		uuid        = "123e4567-e89b-12d3-a456-426614174000"
+		xray        = "Root=1-67891233-abcdef012345678912345678"
+		ulid        = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	)
 	for id, want := range map[string]bool{
-		"123e4567-e89b-12d3-a456-426614174000": true, hexadecimal: true, hexadecimal[:16]: true, hexadecimal + hexadecimal: true,
+		uuid + "#12": true, "127.0.0.1-8000-21343-1-1-1527073520.123": true, // Kong's uuid#counter and tracker
+		xray: true, xray + ";Parent=53995c3f42cd8ad8;Sampled=1": true, "Self=1-67891234-12456789abcdef012345678;" + xray: true,
+		xray + ";Parent=53995c3f42cd8ad8;Sampled=0;Lineage=1:a87bd80c:1|68fd508a:5": true,
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01":                   true, // W3C
+		"105445aa7843bc8bf206b12000100000/1;o=1":                                    true, // Google Cloud
+		"0A0A0A01:C5F1_0A0A0A02:0050_5F3B9A1C_0001:1B2C":                            true, // HAProxy
+		ulid: true, strings.ToLower(ulid): true, "7d1f0d5ffa0c2b1a-FRA": true, "1234567890123456789": true,
+		ulid + "0": false, ulid[:25]: false, "0" + strings.Repeat("U", 25): false, "01arz3NDEKTSV4RRFFQ69G5FAV": false,
+		"2" + ulid[1:]: false, // may be base32
+		uuid + "#":     false, "#" + uuid: false, uuid + "#x": false, uuid + "##1": false, uuid + "# 1": false, "{" + uuid + "}": false,
+		xray + ";": false, "Rooted=1-67891233-abcdef012345678912345678": false, "Root==67891233abcdef01": false,
+		"0ujtsYcgvSTl8PAuAdqWYSMnLOv": false, "V1StGXR8_Z5jdHi6B-myT": false, // KSUID, nanoid
+		uuid + "\n": false, uuid + "\r\nX-Api-Key: 1": false, uuid + "\x1b[31m": false, uuid + " 12": false, `"` + uuid + `"`: false,
+		strings.Repeat(hexadecimal+"-", 3) + hexadecimal[:29]: true, strings.Repeat(hexadecimal+"-", 3) + hexadecimal[:30]: false,
+		uuid: true, strings.ToUpper(uuid): true, strings.ReplaceAll(uuid, "-", ""): true, hexadecimal: true, hexadecimal[:16]: true, hexadecimal + hexadecimal: true,
 		"": false, "1234": false, hexadecimal[:15]: false, hexadecimal + hexadecimal + "0": false,
 		"-" + hexadecimal: false, hexadecimal + "-": false, hexadecimal + "g": false, hexadecimal + "\n": false,
 	} {
@@ -31,6 +53,23 @@ func TestRequestID(t *testing.T) {
 	}
 	if first, second := requestID(nil), requestID(nil); first == second {
 		t.Errorf("two requests have the id %s", first)
+	}
+}
+
+func TestRequestID_IsNoCredential(t *testing.T) {
+	token := newToken(t, "ada", nil)
+	never := append(strings.Split(token, "."), token, base64.StdEncoding.EncodeToString([]byte("ada:0123456789abcdef")))
+	for range 500 {
+		secret := make([]byte, 32)
+		rand.Read(secret)
+		never = append(never, auth.NewAPIKey(), auth.NewAPIKey()[4:],
+			base64.RawURLEncoding.EncodeToString(secret), base64.StdEncoding.EncodeToString(secret),
+			base32.StdEncoding.EncodeToString(secret[:20]), base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(secret[:16]))
+	}
+	for _, credential := range never {
+		if requestID(http.Header{"X-Request-Id": {credential}}) == credential {
+			t.Errorf("%s is taken over", credential)
+		}
 	}
 }
 

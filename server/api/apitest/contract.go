@@ -81,7 +81,7 @@ func (c *Contract) Check(r *http.Request, response *http.Response, body []byte) 
 // not the operation.
 var undeclaredHeaders = []string{"Cache-Control", "Connection", "Content-Length", "Content-Type", "Date", "X-Content-Type-Options"}
 
-var requestIDPattern = regexp.MustCompile(`^[0-9A-Za-z-]{16,64}$`)
+var requestIDPattern = regexp.MustCompile(`^[0-9A-Za-z._:#/|;=-]{16,128}$`)
 
 // Fault returns what is wrong with a response, or nil.
 func (c *Contract) Fault(r *http.Request, response *http.Response, body []byte) error {
