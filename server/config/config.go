@@ -24,6 +24,7 @@ import (
 //	env      the variable
 //	default  the default; without it, the setting is unset
 //	secret   true: no flag
+//	list     true: a comma separated list, with white space allowed between the items
 //	reload   true: a new value takes effect on SIGHUP
 //	min, max the range of a duration or a number
 //	oneof    the values that a text may have, in any case
@@ -35,7 +36,7 @@ type Settings struct {
 	Listen      Address              `env:"MFA_LISTEN" default:":8080" help:"address of the API"`
 	AdminListen Address              `env:"MFA_ADMIN_LISTEN" default:"127.0.0.1:9090" help:"address of /livez, /readyz, /metrics and /openapi.json; not the API's"`
 	RedisURL    *store.RedisURL      `env:"MFA_REDIS_URL" secret:"true" help:"Redis 7.0 or newer: redis://, rediss:// (TLS), unix://, redis+cluster://, rediss+cluster://. Required"`
-	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" reload:"true" help:"sealing keys, id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
+	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" list:"true" reload:"true" help:"sealing keys, id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
 	StoreID     string               `env:"MFA_STORE_ID" help:"id of the store, as mfa store init prints it; a store that lost its data has another. Required"`
 	Replicas    int                  `env:"MFA_REDIS_WAIT_REPLICAS" default:"0" min:"0" max:"16" help:"replicas of Redis that must have a change of a factor, 0 to 16; with fewer, the response is a 503"`
 	StepUp      time.Duration        `env:"MFA_STEP_UP_MAX_AGE" default:"0s" min:"0s" max:"24h" help:"age of a sign-in (auth_time) up to which a factor may be removed, replaced or switched off: 0s to 24h; 0s: any age"`
@@ -49,12 +50,12 @@ type Settings struct {
 	JWTLeeway   time.Duration        `env:"MFA_JWT_LEEWAY" default:"30s" min:"0s" max:"5m" help:"clock skew allowed in bearer tokens: 0s to 5m"`
 	MaxInFlight int                  `env:"MFA_MAX_IN_FLIGHT" default:"256" min:"1" max:"65536" help:"requests in flight, 1 to 65536; further requests get a 503 at once"`
 	MaxConns    int                  `env:"MFA_MAX_CONNECTIONS" default:"16384" min:"1" max:"1000000" help:"open connections to the API, 1 to 1000000; further connections are closed at once"`
-	TLSCert     Path                 `env:"MFA_TLS_CERT" help:"PEM file of the API's certificate and its chain: serve TLS"`
 	IdleTimeout time.Duration        `env:"MFA_IDLE_TIMEOUT" default:"620s" min:"1s" max:"24h" help:"how long a connection may be idle, 1s to 24h: longer than the gateway keeps its idle connections"`
+	TLSCert     Path                 `env:"MFA_TLS_CERT" help:"PEM file of the API's certificate and its chain: serve TLS"`
 	TLSKey      Path                 `env:"MFA_TLS_KEY" help:"PEM file of its private key"`
 	Drain       time.Duration        `env:"MFA_DRAIN" default:"5s" min:"0s" max:"5m" help:"how long requests are still served after SIGTERM while /readyz answers 503: 0s to 5m"`
 	StopTimeout time.Duration        `env:"MFA_STOP_TIMEOUT" default:"12s" min:"6s" max:"5m" help:"how long requests in flight may then take to finish: 6s to 5m"`
-	Proxies     api.TrustedProxies   `env:"MFA_TRUSTED_PROXIES" help:"networks of the gateway, comma separated, whose X-Forwarded-For is trusted"`
+	Proxies     api.TrustedProxies   `env:"MFA_TRUSTED_PROXIES" list:"true" help:"networks of the gateway, comma separated, whose X-Forwarded-For is trusted"`
 	LogLevel    string               `env:"MFA_LOG_LEVEL" default:"info" reload:"true" oneof:"debug,info,warn,error" help:"debug, info, warn or error"`
 	LogFormat   string               `env:"MFA_LOG_FORMAT" default:"json" oneof:"json,text" help:"json or text"`
 
@@ -92,6 +93,7 @@ type setting struct {
 	fallback string
 	help     string
 	secret   bool
+	list     bool
 	reload   bool
 	tag      reflect.StructTag // min, max and oneof
 }
@@ -109,6 +111,7 @@ func declared() []setting {
 			fallback: field.Tag.Get("default"),
 			help:     field.Tag.Get("help"),
 			secret:   field.Tag.Get("secret") == "true",
+			list:     field.Tag.Get("list") == "true",
 			reload:   field.Tag.Get("reload") == "true",
 			tag:      field.Tag,
 		})

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"reflect"
@@ -91,7 +92,7 @@ func load(environ []string, flags *pflag.FlagSet, extra map[string]string) (*Set
 	for _, d := range declared() {
 		value, set := values[d.variable]
 		if flags != nil && flags.Changed(d.flag()) {
-			value, set = flags.Lookup(d.flag()).Value.String(), true
+			value, set = trimLineBreaks(flags.Lookup(d.flag()).Value.String()), true
 			if value == "" {
 				faults = append(faults, d.variable+": the flag --"+d.flag()+" is empty")
 				continue
@@ -107,8 +108,13 @@ func load(environ []string, flags *pflag.FlagSet, extra map[string]string) (*Set
 			continue
 		}
 		s.fingerprints[d.variable] = maphash.String(fingerprintSeed, value)
-		if err := d.assign(reflect.ValueOf(s).Elem().Field(d.index), value); err != nil {
-			faults = append(faults, d.variable+": "+err.Error())
+		fault := d.checkText(value)
+		// A hidden character breaks most types' rules too, so the fault of the text says more.
+		if err := d.assign(reflect.ValueOf(s).Elem().Field(d.index), value); fault == nil || errors.Is(err, errContent) {
+			fault = err
+		}
+		if fault != nil {
+			faults = append(faults, d.variable+": "+fault.Error())
 		}
 	}
 	return s, faults
@@ -119,8 +125,9 @@ func load(environ []string, flags *pflag.FlagSet, extra map[string]string) (*Set
 var serviceLink = regexp.MustCompile(`^MFA_([A-Z0-9_]+_)?(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=|PORT=[a-z]+://)`)
 
 // readVariables returns the values of the MFA_ variables, and of the files that the
-// MFA_..._FILE variables name. An empty variable is unset, but an empty secret and an empty
-// file are faults. An unknown variable is a fault, because it is most likely misspelt.
+// MFA_..._FILE variables name, without the line breaks at their end. An empty variable is
+// unset, but an empty secret and an empty file are faults. An unknown variable is a fault,
+// because it is most likely misspelt.
 func readVariables(environ []string) (map[string]string, Faults) {
 	values := map[string]string{}
 	var faults Faults
@@ -143,6 +150,7 @@ func readVariables(environ []string) (map[string]string, Faults) {
 			faults = append(faults, base+": is set twice, such as by variable and by file")
 			continue
 		}
+		value = trimLineBreaks(value)
 		if isFile {
 			content, err := readValue(value)
 			if err != nil {
@@ -162,6 +170,9 @@ func readVariables(environ []string) (map[string]string, Faults) {
 
 // readValue returns the content of a file without the line breaks at its end.
 func readValue(path string) (string, error) {
+	if err := (setting{}).checkText(path); err != nil {
+		return "", err
+	}
 	content, err := smallfile.Read(path)
 	if err != nil {
 		return "", err
@@ -169,5 +180,5 @@ func readValue(path string) (string, error) {
 	if strings.HasPrefix(string(content), "\ufeff") {
 		return "", errByteOrderMark
 	}
-	return strings.TrimRight(string(content), "\r\n"), nil
+	return trimLineBreaks(string(content)), nil
 }

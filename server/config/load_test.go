@@ -29,7 +29,8 @@ func TestLoad_ReportsAllFaultsTogetherWithoutValues(t *testing.T) {
 		"MFA_JWT_SECRET=" + hidden,
 		"MFA_JWT_JWKS=http://" + hidden,
 		"MFA_MAX_IN_FLIGHT=" + hidden,
-		"MFA_TLS_CERT=" + hidden + "\n",
+		"MFA_TLS_CERT=" + hidden + "\n" + hidden,
+		"MFA_JWT_AUDIENCE='" + hidden + "'",
 		"MFA_TLS_KEY=" + hidden,
 		"MFA_TRUSTED_PROXIES=10.0.0.0/8," + hidden,
 		"MFA_LOG_LEVEL=" + hidden,
@@ -52,6 +53,7 @@ func TestLoad_ReportsAllFaultsTogetherWithoutValues(t *testing.T) {
 		"MFA_SEAL_KEYS: key 1: want base64 of 32 bytes",
 		"MFA_ISSUER: must not contain a colon: authenticator apps split the label there",
 		"MFA_PENDING_TTL: must be a duration from 1m to 24h, such as 90s",
+		"MFA_JWT_AUDIENCE: "+errQuoted.Error(),
 		"MFA_JWT_SECRET: must have at least 32 bytes",
 		"MFA_JWT_JWKS: must be a file path or an https URL (http to a loopback address only): an attacker who can change the keys in transit can sign in to every account",
 		"MFA_MAX_IN_FLIGHT: must be a number from 1 to 65536",
@@ -60,7 +62,6 @@ func TestLoad_ReportsAllFaultsTogetherWithoutValues(t *testing.T) {
 		"MFA_LOG_LEVEL: must be debug, info, warn or error",
 		"MFA_LOG_FORMAT: must be json or text",
 		"MFA_STORE_ID: is required: mfa store init prints it",
-		"MFA_JWT_AUDIENCE: is required with MFA_JWT_SECRET or MFA_JWT_JWKS",
 		"MFA_TLS_KEY: no such file or directory",
 	)
 	if err == nil || strings.Contains(err.Error(), hidden) || !strings.HasPrefix(err.Error(), "settings:\n  MFA_JWT_ISSUER_FILE: no such file or directory\n  MFA_REDIS_ADDR: ") {
@@ -134,7 +135,7 @@ func TestLoad_IgnoresVariablesOfKubernetesServices(t *testing.T) {
 }
 
 func TestLoad_ReadsAFileWithoutTheLineBreaksAtItsEnd(t *testing.T) {
-	const secret = " " + testSecret + "\t "
+	const secret = testSecret + " '" + testSecret
 	reader, writer, err := os.Pipe() // as a shell's process substitution makes one
 	if err != nil {
 		t.Fatal(err)

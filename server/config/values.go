@@ -15,7 +15,10 @@ import (
 	"quiva.ai/mfa/server/auth"
 )
 
-var errByteOrderMark = errors.New("begins with a byte order mark")
+var (
+	errByteOrderMark = errors.New("begins with a byte order mark")
+	errContent       = errors.New("must be the path of a PEM file, not its content")
+)
 
 // assign reads value into field and checks it against the rules in the tag. If it returns an
 // error, the field is unchanged.
@@ -112,7 +115,7 @@ type Path string
 // UnmarshalText reads a path. Text with line breaks is most likely the content of a file.
 func (p *Path) UnmarshalText(text []byte) error {
 	if strings.ContainsAny(string(text), "\r\n") {
-		return errors.New("must be the path of a PEM file, not its content")
+		return errContent
 	}
 	*p = Path(text)
 	return nil

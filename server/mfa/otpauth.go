@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"quiva.ai/mfa/store"
@@ -21,16 +22,18 @@ const (
 // Issuer is the name of the service in the authenticator app.
 type Issuer string
 
-// UnmarshalText reads an issuer. It refuses text that is empty, not UTF-8, or longer than 96
-// bytes when percent-encoded, and text with a colon: a colon, encoded or not, separates
-// issuer and account in a label.
+// UnmarshalText reads an issuer. It refuses text that is blank, not UTF-8, or longer than 96
+// bytes when percent-encoded, and text with a control or format character. It refuses a colon
+// too: a colon, encoded or not, separates issuer and account in a label.
 func (i *Issuer) UnmarshalText(text []byte) error {
 	issuer := string(text)
 	switch {
-	case issuer == "":
+	case strings.TrimSpace(issuer) == "":
 		return errors.New("must not be empty")
 	case !utf8.ValidString(issuer):
 		return errors.New("must be UTF-8")
+	case strings.ContainsFunc(issuer, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return errors.New("must not contain a line break or another character that authenticator apps cannot show")
 	case strings.Contains(issuer, ":"):
 		return errors.New("must not contain a colon: authenticator apps split the label there")
 	case len(percentEncode(issuer)) > maxIssuer:

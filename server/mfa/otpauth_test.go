@@ -139,8 +139,12 @@ func TestOTPAuthURL_FitsAScannableQRCode(t *testing.T) {
 }
 
 func TestIssuer_RefusesWhatAppsCannotShow(t *testing.T) {
+	const hidden = "must not contain a line break or another character that authenticator apps cannot show"
 	for _, c := range []struct{ issuer, want string }{
 		{"", "must not be empty"},
+		{" \n", "must not be empty"},
+		{"quiva.ai\n", hidden},
+		{"quiva\u202e.ai", hidden},
 		{"a:b", "must not contain a colon: authenticator apps split the label there"},
 		{"\xff", "must be UTF-8"},
 		{strings.Repeat("x", 97), "must not exceed 96 bytes when percent-encoded: the QR code would be too dense"},
