@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"time"
 
@@ -47,19 +46,10 @@ func setLimits(o *redis.UniversalOptions) {
 	o.ContextTimeoutEnabled = true // Otherwise reads and writes ignore the context's deadline.
 	o.MaxRetries = redisRetries
 	o.DialerRetries = redisDialAttempts
-	if o.PoolSize <= 0 {
-		o.PoolSize = redisPool
-	}
 	o.PipelinePoolSize = -1 // Pipelines use the same connections.
 	// Redis 7.0 refuses these commands of the handshake, and the service does not need them.
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if o.TLSConfig != nil {
-		o.TLSConfig.MinVersion = tls.VersionTLS12
-		if o.IsClusterMode || o.MasterName != "" {
-			o.TLSConfig.ServerName = "" // Each server has a certificate for its own name.
-		}
-	}
 }
 
 // connect returns a client, which connects with its first command. It calls dialing before

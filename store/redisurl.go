@@ -1,112 +1,171 @@
 package store
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-
-	"quiva.ai/mfa/store/smallfile"
 )
 
 // RedisURL names a Redis in one of these forms:
 //
 //	redis://user:password@host:6379/0                       one server
 //	unix:///run/redis/redis.sock?db=0                       one server, on this machine
-//	redis://host1:26379?master_name=mfa&addr=host2:26379    Sentinel
-//	redis+cluster://host1:6379?addr=host2:6379              Cluster
+//	redis://host1:26379,host2:26379?master_name=mfa         Sentinel
+//	redis+cluster://host1:6379,host2:6379                   Cluster
 //
 // rediss:// and rediss+cluster:// are the same over TLS. These are go-redis's forms, with
-// two additions. redis+cluster selects the cluster's client. tls_ca_file (PEM, in place of
-// the system's authorities), tls_cert_file and tls_key_file (PEM, the client's certificate)
-// name files.
+// these additions: redis+cluster selects the cluster's client, several hosts may be listed,
+// and the tls_ parameters name files and the servers' name.
 //
-// A RedisURL never prints itself: it may hold a password.
+// No part of a URL is ignored: what UnmarshalText cannot read is an error. A RedisURL never
+// prints itself: it may hold a password.
 type RedisURL struct{ options *redis.UniversalOptions }
 
-// parameters are the parameters that a URL may have. The others of go-redis would break a
-// promise of this package (timeouts, retries, reads from replicas, TLS without
-// verification) or make go-redis panic.
-var parameters = []string{
-	"addr", "client_name", "conn_max_idle_time", "conn_max_lifetime", "db", "master_name", "min_idle_conns",
-	"password", "pool_size", "protocol", "tls_ca_file", "tls_cert_file", "tls_key_file", "username",
-}
+var redisSchemes = []string{"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"}
 
 var (
-	errRedisURL   = errors.New("must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
-	errMisplaced  = errors.New("has a parameter in the wrong place: addr is for Sentinel and clusters, username and password with master_name, and a cluster has no db")
-	errConnection = fmt.Errorf("may have a pool_size of up to %d, and no more min_idle_conns than that", maxRedisPool)
+	errRedisURL = errors.New("must be a URL with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+	errEscape   = errors.New("has a character that must be percent-encoded, most likely in the password: percent-encode the password " +
+		"(% as %25, # as %23, / as %2F, ? as %3F, @ as %40, [ as %5B, & as %26, ; as %3B, a space as %20)")
+	errHost     = errors.New("must have a host or host:port after the user and password, several of them separated by commas; a port is 1 to 65535")
+	errSocket   = errors.New("must have the path of a socket after unix://, such as unix:///run/redis/redis.sock")
+	errPassword = errors.New("has an @, but no password before it: write user:password@ or :password@")
+	errPath     = errors.New("may have only a database number after the host, such as /0")
 )
 
 // UnmarshalText reads a URL and the files that it names. Its errors show no part of the URL.
+// A text that cannot be split into parts has one error; otherwise all faults are reported.
 func (u *RedisURL) UnmarshalText(text []byte) error {
-	address, err := url.Parse(string(text))
-	if err != nil {
-		return errRedisURL
-	}
-	query := address.Query()
-	for name := range query {
-		if !slices.Contains(parameters, name) {
-			return fmt.Errorf("may have only the parameters %s", strings.Join(parameters, ", "))
-		}
-	}
-	files := tlsFiles{cut(query, "tls_ca_file"), cut(query, "tls_cert_file"), cut(query, "tls_key_file")}
-	options, err := parseRedisURL(address, query)
+	parts, err := splitRedisURL(string(text))
 	if err != nil {
 		return err
 	}
-	if err := files.addTo(options.TLSConfig); err != nil {
+	parameters := readParameters(parts.query)
+	options := parameters.options(parts)
+	if err := parameters.err(); err != nil {
 		return err
 	}
 	setLimits(options)
-	if options.PoolSize > maxRedisPool || options.MinIdleConns > options.PoolSize {
-		return errConnection
-	}
 	u.options = options
 	return nil
 }
 
-// parseRedisURL passes the URL of one server to go-redis, without the parameters of
-// Sentinel and Cluster, and adds those to the result.
-func parseRedisURL(address *url.URL, query url.Values) (*redis.UniversalOptions, error) {
-	var cluster bool
-	address.Scheme, cluster = strings.CutSuffix(address.Scheme, "+cluster")
-	others := query["addr"]
-	query.Del("addr")
-	master, username, password := cut(query, "master_name"), cut(query, "username"), cut(query, "password")
-	address.RawQuery = query.Encode()
-	o, err := redis.ParseURL(address.String())
-	if err != nil {
-		return nil, errRedisURL
-	}
-	several := cluster || master != ""
-	if cluster && (master != "" || o.DB != 0) || several && o.Network != "tcp" ||
-		!several && len(others) > 0 || master == "" && username+password != "" {
-		return nil, errMisplaced
-	}
-	options := &redis.UniversalOptions{
-		Addrs: append([]string{o.Addr}, others...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
-		ClientName: o.ClientName, Protocol: o.Protocol, PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns,
-		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
-		IsClusterMode: cluster, MasterName: master,
-	}
-	if master != "" {
-		options.SentinelUsername, options.SentinelPassword = o.Username, o.Password
-		options.Username, options.Password = username, password
-	}
-	return options, nil
+// redisURLParts are the parts of a URL, decoded except for the query.
+type redisURLParts struct {
+	tls, cluster       bool
+	username, password string
+	addresses          []string // host:port
+	socket             string   // path; empty except with unix://
+	db                 string   // from the path
+	query              string
 }
 
-// cut removes a parameter from query and returns its value.
-func cut(query url.Values, name string) string {
-	value := query.Get(name)
-	query.Del(name)
-	return value
+// splitRedisURL splits a URL as RFC 3986 says, but accepts no character that RFC 3986 wants
+// percent-encoded. A # / ? or @ of a password ends the password too soon: then an @ is left
+// where none belongs.
+func splitRedisURL(text string) (p redisURLParts, err error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	scheme = strings.ToLower(scheme)
+	if !found || !slices.Contains(redisSchemes, scheme) {
+		return p, errRedisURL
+	}
+	scheme, p.cluster = strings.CutSuffix(scheme, "+cluster")
+	p.tls = scheme == "rediss"
+	if strings.ContainsFunc(rest, func(r rune) bool { return r <= ' ' || r == '#' || r == '\x7f' }) {
+		return p, errEscape
+	}
+	end := strings.IndexAny(rest+"/", "/?")
+	authority := rest[:end]
+	var path string
+	path, p.query, _ = strings.Cut(rest[end:], "?")
+	user, host, hasUser := strings.Cut(authority, "@")
+	if strings.Contains(host+path, "@") || strayAt(p.query) {
+		return p, errEscape
+	}
+	if !hasUser {
+		host = authority
+	} else if p.username, p.password, err = readUser(user); err != nil {
+		return p, err
+	}
+	if scheme == "unix" {
+		p.socket, err = readSocket(host, path)
+		return p, err
+	}
+	if p.addresses, err = readAddresses(host); err != nil {
+		return p, err
+	}
+	p.db = strings.Trim(path, "/")
+	if _, err := strconv.ParseUint(p.db, 10, 31); p.db != "" && err != nil {
+		return p, errPath
+	}
+	return p, nil
+}
+
+// strayAt reports whether a parameter has an @. Only a user or password may.
+func strayAt(query string) bool {
+	return slices.ContainsFunc(strings.Split(query, "&"), func(pair string) bool {
+		return strings.Contains(pair, "@") && !strings.HasPrefix(pair, "username=") && !strings.HasPrefix(pair, "password=")
+	})
+}
+
+// readUser reads user:password, as url.Parse does. go-redis ignores a user without a password.
+func readUser(text string) (username, password string, err error) {
+	parsed, err := url.Parse("redis://" + text + "@host")
+	if err != nil {
+		return "", "", errEscape
+	}
+	if password, _ = parsed.User.Password(); password == "" {
+		return "", "", errPassword
+	}
+	return parsed.User.Username(), password, nil
+}
+
+func readSocket(host, path string) (string, error) {
+	socket, err := url.PathUnescape(path)
+	if err != nil {
+		return "", errEscape
+	}
+	if host != "" || len(socket) < 2 {
+		return "", errSocket
+	}
+	return socket, nil
+}
+
+// addressForm is a host or an IPv6 address in brackets with its zone, and a port.
+var addressForm = regexp.MustCompile(`^(?:\[([0-9A-Fa-f:.]+)(%25[\w.~-]+)?\]|([\w.-]+))(?::(\d+))?$`)
+
+// readAddresses reads hosts that are separated by commas. The default port is 6379.
+func readAddresses(list string) ([]string, error) {
+	var addresses []string
+	for text := range strings.SplitSeq(list, ",") {
+		match := addressForm.FindStringSubmatch(text)
+		if match == nil {
+			return nil, errHost
+		}
+		ip, zone, host, port := match[1], match[2], match[3], match[4]
+		if ip != "" {
+			if _, err := netip.ParseAddr(ip); err != nil {
+				return nil, errHost
+			}
+			host = ip + strings.Replace(zone, "%25", "%", 1)
+		}
+		if port == "" {
+			port = "6379"
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, errHost
+		}
+		addresses = append(addresses, net.JoinHostPort(host, port))
+	}
+	return addresses, nil
 }
 
 // Format hides the URL from every fmt verb.
@@ -114,31 +173,3 @@ func (RedisURL) Format(f fmt.State, _ rune) { fmt.Fprint(f, "redis URL (hidden)"
 
 // MarshalText hides the URL from encoders such as log/slog's.
 func (RedisURL) MarshalText() ([]byte, error) { return []byte("redis URL (hidden)"), nil }
-
-// tlsFiles are the paths of PEM files. Each may be empty.
-type tlsFiles struct{ ca, cert, key string }
-
-// addTo reads the files into config, which is nil without TLS.
-func (f tlsFiles) addTo(config *tls.Config) error {
-	if f == (tlsFiles{}) {
-		return nil
-	}
-	if config == nil {
-		return errors.New("has TLS parameters, but a scheme without TLS")
-	}
-	if f.ca != "" {
-		text, err := smallfile.Read(f.ca)
-		config.RootCAs = x509.NewCertPool()
-		if err != nil || !config.RootCAs.AppendCertsFromPEM(text) {
-			return errors.New("tls_ca_file cannot be read as PEM certificates")
-		}
-	}
-	if f.cert+f.key != "" {
-		certificate, err := smallfile.KeyPair(f.cert, f.key)
-		if err != nil {
-			return errors.New("tls_cert_file and tls_key_file cannot be read as a PEM certificate and its key")
-		}
-		config.Certificates = []tls.Certificate{certificate}
-	}
-	return nil
-}

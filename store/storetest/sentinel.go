@@ -57,14 +57,15 @@ func (s *RedisServer) caughtUp() bool {
 }
 
 // StartSentinelOf starts one sentinel, which names host:port as the primary mfa, and
-// returns the sentinel's address. Nothing needs to listen on host:port.
-func StartSentinelOf(t testing.TB, host, port string) string {
+// returns the sentinel's address. Nothing needs to listen on host:port. lines are further
+// lines of the sentinel's configuration.
+func StartSentinelOf(t testing.TB, host, port string, lines ...string) string {
 	t.Helper()
-	address, _ := startSentinel(t, host, port)
+	address, _ := startSentinel(t, host, port, lines...)
 	return address
 }
 
-func startSentinel(t testing.TB, host, port string) (address string, kill func()) {
+func startSentinel(t testing.TB, host, port string, lines ...string) (address string, kill func()) {
 	t.Helper()
 	process := start(t, "+monitor master mfa", func() []string {
 		address = net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
@@ -72,7 +73,8 @@ func startSentinel(t testing.TB, host, port string) (address string, kill func()
 		// A sentinel needs a configuration file that it can write to.
 		file := filepath.Join(t.TempDir(), "sentinel.conf")
 		text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %q\nsentinel monitor mfa %s %s 2\n"+
-			"sentinel down-after-milliseconds mfa 1000\nsentinel failover-timeout mfa 3000\n", own, filepath.Dir(file), host, port)
+			"sentinel down-after-milliseconds mfa 1000\nsentinel failover-timeout mfa 3000\n%s\n",
+			own, filepath.Dir(file), host, port, strings.Join(lines, "\n"))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,12 @@ import (
 type TLSFiles struct{ CA, Cert, Key string }
 
 // NewTLSFiles makes an authority and a certificate, both valid for an hour.
-func NewTLSFiles(t testing.TB) TLSFiles {
+func NewTLSFiles(t testing.TB) TLSFiles { t.Helper(); return newTLSFiles(t, net.IPv4(127, 0, 0, 1)) }
+
+// NewNamedTLSFiles is NewTLSFiles with a certificate for mfa.internal alone.
+func NewNamedTLSFiles(t testing.TB) TLSFiles { t.Helper(); return newTLSFiles(t) }
+
+func newTLSFiles(t testing.TB, ips ...net.IP) TLSFiles {
 	t.Helper()
 	dir := t.TempDir()
 	files := TLSFiles{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
@@ -39,7 +44,7 @@ func NewTLSFiles(t testing.TB) TLSFiles {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	leaf := template(2, "leaf")
-	leaf.IPAddresses, leaf.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"mfa.internal"}
+	leaf.IPAddresses, leaf.DNSNames = ips, []string{"mfa.internal"}
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, authority, key.Public(), authorityKey)
 	must(t, err)
