@@ -18,7 +18,6 @@ import (
 	"quiva.ai/mfa/server/config"
 	"quiva.ai/mfa/server/lifecycle"
 	"quiva.ai/mfa/server/telemetry"
-	"quiva.ai/mfa/store"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -113,8 +112,8 @@ func (s *service) run(stop context.Context, reloader *lifecycle.Reloader, hangup
 	if s.keySet != nil {
 		running.Go(func() error { s.keySet.Run(ctx); return nil })
 	}
-	if redis, ok := s.backend.(*store.Redis); ok {
-		running.Go(func() error { lifecycle.ReportFindings(ctx, redis.Inspect, s.log); return nil })
+	if s.inspection != nil {
+		running.Go(func() error { s.inspection.Run(ctx); return nil })
 	}
 	if dev {
 		running.Go(func() error { return s.greet(ctx, s.api.Addr()) })

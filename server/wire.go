@@ -28,6 +28,7 @@ type service struct {
 	log         *slog.Logger
 	observer    *telemetry.Observer
 	backend     store.Backend
+	inspection  *lifecycle.Inspection // nil without Redis
 	pending     *store.Pending
 	factors     *store.Factors
 	keyring     atomic.Pointer[loadedKeyring]
@@ -107,6 +108,7 @@ func (s *service) openBackend() store.Backend {
 	if s.settings.RedisURL != nil {
 		redis := store.NewRedis(*s.settings.RedisURL)
 		redis.RequireReplicas(s.settings.Replicas)
+		s.inspection = lifecycle.NewInspection(redis, s.log)
 		return redis
 	}
 	s.log.Warn("no MFA_REDIS_URL: secrets, factors and API keys are kept in memory, for this process only, and lost when it stops")
@@ -166,9 +168,13 @@ func (s *service) useKeyring(keyring *store.Keyring) {
 
 // adminHandler returns the handler of the admin listener.
 func (s *service) adminHandler(stop context.Context) http.Handler {
+	checkRedis := s.backend.Ready // in memory with --dev
+	if s.inspection != nil {
+		checkRedis = s.inspection.Check
+	}
 	checks := []lifecycle.Check{
 		{Name: "process", Check: lifecycle.CheckNotStopping(stop)},
-		{Name: "redis", Check: s.backend.Ready},
+		{Name: "redis", Check: checkRedis},
 		{Name: "factors", Check: s.factors.Check},
 	}
 	if s.keySet != nil {

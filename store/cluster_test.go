@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
@@ -47,10 +50,42 @@ func inspectCluster(t *testing.T, cluster *storetest.Cluster) {
 	wantFindings(t, "redis+cluster://mfa:pw@"+first.Addr, store.Finding{Text: "the Redis user may not use CLUSTER SLOTS", Fatal: true})
 	wantFindings(t, "redis+cluster://mfa:wrong@"+first.Addr,
 		store.Finding{Text: "Redis does not accept the user and password of MFA_REDIS_URL", Fatal: true})
+	inspectClusterInPart(t, cluster)
 	do(t, second, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 	wantFindings(t, cluster.URL, store.Finding{
 		Text: second.Addr + ": maxmemory-policy is allkeys-lru, by which Redis may drop entries before their deadline: set noeviction",
 	})
+}
+
+// A finding that one primary has is partial while others can serve. One primary that does not
+// tell hides no finding of the others.
+func inspectClusterInPart(t *testing.T, cluster *storetest.Cluster) {
+	url := strings.Replace(cluster.URL, "://", "://mfa:pw@", 1)
+	var all []store.Finding
+	for i, p := range cluster.Primaries {
+		setUser(t, p, deployedRules(t)+" "+clusterRules)
+		if i == 0 {
+			setUser(t, p, deployedRules(t)+" "+clusterRules+" -eval")
+		}
+		all = append(all, fatal(p.Addr+": the Redis user may not use EVAL on keys like mfa:{probe}:pending"))
+	}
+	first := all[0]
+	first.Partial = true
+	wantFindings(t, url, first)
+	// Of the others, at least one has the slot of a probe and does not redirect it.
+	for _, p := range cluster.Primaries[1:] {
+		do(t, p, "CONFIG", "SET", "maxmemory", "1")
+	}
+	findings, err := newRedis(t, url).Inspect(t.Context())
+	if diff := cmp.Diff([]store.Finding{first}, findings); diff != "" || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("others without memory: %v; want ErrUnavailable (-want +got):\n%s", err, diff)
+	}
+	for _, p := range cluster.Primaries {
+		do(t, p, "CONFIG", "SET", "maxmemory", "0")
+		setUser(t, p, deployedRules(t)+" "+clusterRules+" -eval")
+	}
+	slices.SortFunc(all, func(a, b store.Finding) int { return strings.Compare(a.Text, b.Text) })
+	wantFindings(t, url, all...)
 }
 
 // Ready has 500 ms, the time of /readyz, also while a primary hangs.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,11 +13,20 @@ import (
 )
 
 // A Finding is one fault in the setup of Redis, as a sentence for its operator. A Fatal
-// Finding makes requests fail.
+// Finding makes requests fail: all, or if Partial those for one primary of a cluster.
 type Finding struct {
-	Text  string
-	Fatal bool
+	Text    string
+	Fatal   bool
+	Partial bool
 }
+
+// Findings of INFO, or of a probe where INFO is refused.
+const (
+	foundNode    = "Redis is a node of a cluster: use redis+cluster://"
+	foundReplica = "Redis is a replica, and a replica loses what is written to it: name its primary, or use Sentinel"
+)
+
+func fatal(text string) Finding { return Finding{Text: text, Fatal: true} }
 
 // Names that no entry ever has, one for each kind of entry.
 const (
@@ -27,12 +35,13 @@ const (
 )
 
 // probes are the commands that serve executes, in a form that changes nothing: SET with XX
-// writes no new entry. Redis checks permissions first.
+// writes no new entry, and SET with a TTL of 0 is refused after its options were read. Redis
+// checks permissions first.
 var probes = []struct {
 	command, key string
 	args         []any
 }{
-	{"SET", probePending, []any{"SET", probePending, "", "XX"}},
+	{"SET", probePending, []any{"SET", probePending, "", "NX", "GET", "PX", 0}},
 	{"GET", probePending, []any{"GET", probePending}},
 	{"TYPE", probePending, []any{"TYPE", probePending}},
 	{"EVAL", probePending, []any{"EVAL", "return 1", 1, probePending}},
@@ -40,24 +49,12 @@ var probes = []struct {
 	{"GET", probeAPIKey, []any{"GET", probeAPIKey}},
 }
 
-var deniedCommand = regexp.MustCompile(`'([^']+)' command`)
-
-// deniedBy returns the command that a NOPERM error names. This may be a command of the
-// handshake, such as SELECT, and not the command that was called. If the user lacks the
-// key's permission, Redis names no command, and deniedBy returns "".
-func deniedBy(err error) string {
-	named := deniedCommand.FindStringSubmatch(err.Error())
-	if named == nil {
-		return ""
-	}
-	return strings.ToUpper(strings.ReplaceAll(named[1], "|", " "))
-}
-
 // Inspect returns the faults in the setup of Redis for this service. In a cluster it asks
-// every primary. It returns ErrUnavailable if a server does not tell, because it is down or
-// loads its data.
+// every primary. It returns ErrUnavailable, and what it has found, if a server does not tell,
+// because it is down or loads its data.
 func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	var findings []Finding
+	var sound bool // a primary has no fatal finding
 	var mu sync.Mutex
 	err := r.eachPrimary(ctx, func(ctx context.Context, server redis.UniversalClient) error {
 		found, err := inspect(ctx, server, r.isCluster())
@@ -69,21 +66,40 @@ func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 			}
 			findings = append(findings, f)
 		}
+		sound = sound || err == nil && !slices.ContainsFunc(found, func(f Finding) bool { return f.Fatal })
 		return err
 	})
-	switch {
-	case redis.IsAuthError(err):
-		findings, err = append(findings, Finding{"Redis does not accept the user and password of MFA_REDIS_URL", true}), nil
-	case redis.IsPermissionError(err):
-		findings, err = append(findings, Finding{"the Redis user may not use " + deniedBy(err), true}), nil
-	case redis.HasErrorPrefix(err, "This instance has cluster support disabled"):
-		findings, err = append(findings, Finding{"Redis is no cluster: use redis:// or rediss://", true}), nil
+	for i := range findings {
+		findings[i].Partial = findings[i].Fatal && sound
+	}
+	if text := setupFault(err); text != "" { // The client could not read the cluster's slots.
+		findings, err = append(findings, fatal(text)), nil
 	}
 	if r.plaintext.Load() {
 		findings = append(findings, Finding{Text: "the connection to Redis leaves this machine and is not encrypted: use rediss://"})
 	}
 	slices.SortFunc(findings, func(a, b Finding) int { return strings.Compare(a.Text, b.Text) })
 	return slices.Compact(findings), err
+}
+
+// setupFault returns the fault in the setup that an error of the handshake or of CLUSTER
+// SLOTS shows, or "" if it shows none.
+func setupFault(err error) string {
+	if err == nil {
+		return ""
+	}
+	command, why, refused := refusedCommand(err)
+	switch {
+	case redis.IsAuthError(err):
+		return "Redis does not accept the user and password of MFA_REDIS_URL"
+	case refused:
+		return "the Redis user may not use " + command + why
+	case redis.HasErrorPrefix(err, "This instance has cluster support disabled"):
+		return "Redis is no cluster: use redis:// or rediss://"
+	case redis.HasErrorPrefix(err, "DB index is out of range"):
+		return "Redis has no database with the number in MFA_REDIS_URL"
+	}
+	return ""
 }
 
 // isRemote reports whether a connection to address leaves this machine.
@@ -98,31 +114,51 @@ func isRemote(address string) bool {
 // inspect inspects one server.
 func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) ([]Finding, error) {
 	info, err := server.InfoMap(ctx).Result()
-	if err != nil && !redis.IsPermissionError(err) {
-		return nil, unavailable(err)
-	}
 	findings := inspectInfo(info, inCluster)
 	if err != nil {
-		findings = []Finding{{"the Redis user may not use INFO: version and maxmemory-policy are not checked", false}}
-		if command := deniedBy(err); command != "INFO" {
-			findings = []Finding{{"the Redis user may not use " + command, true}}
+		command, why, _ := refusedCommand(err)
+		if text := setupFault(err); text != "" && command != "INFO" {
+			return []Finding{fatal(text)}, nil
+		} else if command != "INFO" {
+			return nil, unavailable(err)
 		}
+		findings = []Finding{{Text: "the Redis user may not use INFO" + why + ": version and maxmemory-policy are not checked"}}
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal }) {
 		return findings, nil // On such a server the probes say nothing about permissions.
 	}
 	for _, probe := range probes {
 		err := server.Do(ctx, probe.args...).Err()
-		_, moved := redis.IsMovedError(err) // The user may; another node has the slot.
-		switch {
-		case err == nil || errors.Is(err, redis.Nil) || moved:
-		case redis.IsPermissionError(err):
-			findings = append(findings, Finding{"the Redis user may not use " + probe.command + " on keys like " + probe.key, true})
-		default:
+		if _, moved := redis.IsMovedError(err); err == nil || errors.Is(err, redis.Nil) || moved && inCluster {
+			continue // A redirection comes after the check of permissions.
+		}
+		switch text := probeFault(err, probe.command, probe.key); {
+		case text != "":
+			findings = append(findings, fatal(text))
+		case !redis.HasErrorPrefix(err, "invalid expire time"):
 			return findings, unavailable(err)
 		}
 	}
 	return findings, nil
+}
+
+// probeFault returns the fault in the setup that the error of a probe shows, or "".
+func probeFault(err error, command, key string) string {
+	_, moved := redis.IsMovedError(err)
+	_, why, refused := refusedCommand(err)
+	switch {
+	case moved:
+		return foundNode
+	case redis.HasErrorPrefix(err, "READONLY"):
+		return foundReplica
+	case redis.HasErrorPrefix(err, "syntax error"):
+		return "Redis does not know SET with both NX and GET: 7.0 or newer is needed"
+	case refused && why != "":
+		return "the Redis user may not use " + command + why
+	case refused:
+		return "the Redis user may not use " + command + " on keys like " + key
+	}
+	return ""
 }
 
 // inspectInfo returns the faults that the reply to INFO shows.
@@ -131,19 +167,19 @@ func inspectInfo(info map[string]map[string]string, inCluster bool) []Finding {
 	var major int
 	version := info["Server"]["redis_version"]
 	if _, err := fmt.Sscanf(version, "%d.", &major); err == nil && major < 7 {
-		findings = append(findings, Finding{"Redis " + version + " is too old: 7.0 or newer is needed", true})
+		findings = append(findings, fatal("Redis "+version+" is too old: 7.0 or newer is needed"))
 	}
 	switch mode := info["Server"]["redis_mode"]; {
 	case mode == "cluster" && !inCluster:
-		findings = append(findings, Finding{"Redis is a node of a cluster: use redis+cluster://", true})
+		findings = append(findings, fatal(foundNode))
 	case mode == "sentinel":
-		findings = append(findings, Finding{"Redis is a sentinel: add ?master_name= to the URL", true})
+		findings = append(findings, fatal("Redis is a sentinel: add ?master_name= to the URL"))
 	}
 	if info["Replication"]["role"] == "slave" {
-		findings = append(findings, Finding{"Redis is a replica, and a replica loses what is written to it: name its primary, or use Sentinel", true})
+		findings = append(findings, fatal(foundReplica))
 	}
 	if policy := info["Memory"]["maxmemory_policy"]; policy != "" && policy != "noeviction" {
-		findings = append(findings, Finding{"maxmemory-policy is " + policy + ", by which Redis may drop entries before their deadline: set noeviction", false})
+		findings = append(findings, Finding{Text: "maxmemory-policy is " + policy + ", by which Redis may drop entries before their deadline: set noeviction"})
 	}
 	return findings
 }

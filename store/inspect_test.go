@@ -30,7 +30,6 @@ func TestInspect_FindsFaultsInTheSetup(t *testing.T) { //nolint:tparallel // The
 	rules := deployedRules(t)
 	const (
 		pending, apiKey = "mfa:{probe}:pending", "mfa:apikey:probe"
-		replica         = "Redis is a replica, and a replica loses what is written to it: name its primary, or use Sentinel"
 	)
 	forbidden := func(command, key string) store.Finding {
 		return fatal("the Redis user may not use " + command + " on keys like " + key)
@@ -92,6 +91,52 @@ func TestInspect_NamesTheRefusedCommandOfTheHandshake(t *testing.T) {
 		setUser(t, server, deployedRules(t)+" "+c.rule)
 		wantFindings(t, url)
 	}
+}
+
+const (
+	renamed = ", because Redis does not know it: was it renamed?"
+	replica = "Redis is a replica, and a replica loses what is written to it: name its primary, or use Sentinel"
+)
+
+// A renamed command has the finding of a forbidden one, and hides no other.
+func TestInspect_FindsRenamedCommands(t *testing.T) {
+	t.Parallel()
+	noInfo := store.Finding{Text: "the Redis user may not use INFO" + renamed + ": version and maxmemory-policy are not checked"}
+	unknown := func(command string) store.Finding { return fatal("the Redis user may not use " + command + renamed) }
+	for _, c := range []struct {
+		commands, path string
+		args           []string
+		want           []store.Finding
+	}{
+		{"INFO", "", nil, []store.Finding{noInfo}},
+		{"SET", "", nil, []store.Finding{unknown("SET")}},
+		{"GET", "", nil, []store.Finding{unknown("GET")}},
+		{"TYPE", "", nil, []store.Finding{unknown("TYPE")}},
+		{"EVAL", "", nil, []store.Finding{unknown("EVAL")}},
+		{"SELECT", "/1", nil, []store.Finding{unknown("SELECT")}},
+		{"INFO EVAL TYPE", "", nil, []store.Finding{unknown("EVAL"), noInfo, unknown("TYPE")}},
+		{"INFO EVAL", "", []string{"--replicaof", "127.0.0.1", "1"}, []store.Finding{fatal(replica), unknown("EVAL"), noInfo}},
+	} {
+		for command := range strings.FieldsSeq(c.commands) {
+			c.args = append(c.args, "--rename-command", command, "")
+		}
+		wantFindings(t, storetest.StartRedis(t, c.args...).URL+c.path, c.want...)
+	}
+}
+
+func TestInspect_FindsAnAbsentDatabase(t *testing.T) {
+	wantFindings(t, "redis://"+storetest.SharedRedis(t).Addr+"/99", fatal("Redis has no database with the number in MFA_REDIS_URL"))
+}
+
+// Redis before 7.0 replies with a syntax error to SET with NX and GET.
+func TestInspect_FindsAnOldRedisWithoutINFO(t *testing.T) {
+	proxy := storetest.StartProxy(t, storetest.SharedRedis(t).Addr)
+	proxy.Do(
+		storetest.Fault{Command: "info", Action: storetest.Instead("-ERR unknown command `info`, with args beginning with: \r\n")},
+		storetest.Fault{Command: "set", Key: "NX", Action: storetest.Instead("-ERR syntax error\r\n")},
+	)
+	wantFindings(t, proxy.URL, fatal("Redis does not know SET with both NX and GET: 7.0 or newer is needed"),
+		store.Finding{Text: "the Redis user may not use INFO" + renamed + ": version and maxmemory-policy are not checked"})
 }
 
 func TestInspect_FindsAnOldVersion(t *testing.T) {

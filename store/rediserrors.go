@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -26,6 +28,32 @@ func (e redactedError) Error() string {
 
 // Unwrap gives errors.Is and errors.As the error of go-redis.
 func (e redactedError) Unwrap() error { return e.error }
+
+var (
+	deniedCommand  = regexp.MustCompile(`'([^']+)' command`)
+	unknownCommand = regexp.MustCompile("(?i)^ERR unknown command ['`]?([a-z]+)")
+)
+
+// refusedCommand returns the command that Redis refuses by err, and why: the user may not
+// use it, or rename-command has renamed it. It may be a command of the handshake, such as
+// SELECT, and not the command that was called. If the user lacks the key's permission, Redis
+// names no command.
+func refusedCommand(err error) (command, why string, refused bool) {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return "", "", false
+	}
+	named := unknownCommand.FindStringSubmatch(reply.Error())
+	if named != nil {
+		why = ", because Redis does not know it: was it renamed?"
+	} else if named = deniedCommand.FindStringSubmatch(reply.Error()); !redis.IsPermissionError(err) {
+		return "", "", false
+	}
+	if named != nil {
+		command = strings.ToUpper(strings.ReplaceAll(named[1], "|", " "))
+	}
+	return command, why, true
+}
 
 // panicHook turns a panic of go-redis into the error of its command. go-redis panics on a
 // reply that announces more elements than a slice can have. In a goroutine of the

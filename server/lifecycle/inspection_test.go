@@ -12,61 +12,115 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-func TestReportFindings_RepeatsUntilNoFindingIsFatal(t *testing.T) {
+// redisStub has one result for each inspection. The last result stays.
+type redisStub struct {
+	t           *testing.T
+	results     []inspectionResult
+	inspections atomic.Int64
+	ready       error
+}
+
+type inspectionResult struct {
+	findings []store.Finding
+	err      error
+	wait     time.Duration // until the next inspection
+	log      string        // after this inspection
+	check    string        // the error of Check, or ""
+}
+
+func (r *redisStub) Ready(context.Context) error { return r.ready }
+
+func (r *redisStub) Inspect(ctx context.Context) ([]store.Finding, error) {
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) != 2*time.Second {
+		r.t.Errorf("deadline in %v; want 2s", time.Until(deadline))
+	}
+	result := r.results[min(int(r.inspections.Add(1)), len(r.results))-1]
+	return result.findings, result.err
+}
+
+func TestInspection_RepeatsAndReportsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const (
 			silent  = `level=WARN msg="redis does not answer yet" error=refused` + "\n"
 			finding = ` msg="redis is not set up as it should be" finding=`
 			fit     = `level=INFO msg="redis is fit to serve"` + "\n"
+			soon    = 2 * time.Second
+			later   = 30 * time.Second
 		)
-		evicts, denied := store.Finding{Text: "evicts"}, store.Finding{Text: "denied", Fatal: true}
-		type result struct {
-			findings []store.Finding
-			err      error
-			log      string // after this inspection
-		}
-		results := []result{
-			{nil, errors.New("refused"), silent},
-			{nil, errors.New("refused"), ""},
-			{[]store.Finding{evicts, denied}, nil, "level=WARN" + finding + "evicts\nlevel=ERROR" + finding + "denied\n"},
-			{[]store.Finding{evicts, denied}, nil, ""},
-			{nil, errors.New("refused"), ""},
-			{[]store.Finding{denied}, nil, "level=ERROR" + finding + "denied\n"},
-			{[]store.Finding{evicts}, nil, "level=WARN" + finding + "evicts\n" + fit},
-		}
+		evicts, denied, old := store.Finding{Text: "evicts"}, store.Finding{Text: "denied", Fatal: true}, store.Finding{Text: "old", Fatal: true}
+		partly := store.Finding{Text: "partly", Fatal: true, Partial: true}
+		refused := errors.New("refused")
+		redis := &redisStub{t: t, results: []inspectionResult{
+			{nil, refused, soon, silent, ""},
+			{nil, refused, soon, "", ""},
+			{[]store.Finding{denied, evicts, old}, nil, soon, "level=ERROR" + finding + "denied\nlevel=WARN" + finding + "evicts\nlevel=ERROR" + finding + "old\n", "denied; old"},
+			{[]store.Finding{denied, evicts, old}, nil, soon, "", "denied; old"},
+			{nil, refused, soon, "", "denied; old"},
+			{[]store.Finding{denied}, refused, soon, "level=ERROR" + finding + "denied\n", "denied"},
+			{[]store.Finding{evicts}, nil, later, "level=WARN" + finding + "evicts\n" + fit, ""},
+			{[]store.Finding{evicts}, nil, later, "", ""},
+			{nil, refused, soon, "", ""},
+			{[]store.Finding{evicts}, nil, later, "", ""},
+			{[]store.Finding{old}, nil, soon, "level=ERROR" + finding + "old\n", "old"},
+			{[]store.Finding{partly}, nil, soon, "level=ERROR" + finding + "partly\n", ""},
+			{nil, nil, later, fit, ""},
+		}}
 		log, lines := newLog(slog.LevelInfo)
+		inspection := NewInspection(redis, log)
 		start := time.Now()
-		var inspections atomic.Int64
-		inspect := func(ctx context.Context) ([]store.Finding, error) {
-			if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) != 2*time.Second {
-				t.Errorf("deadline in %v; want 2s", time.Until(deadline))
-			}
-			result := results[inspections.Add(1)-1]
-			return result.findings, result.err
-		}
-		go ReportFindings(t.Context(), inspect, log)
-		for i, want := range results {
+		go inspection.Run(t.Context())
+		for i, want := range redis.results {
 			synctest.Wait()
 			lines.wantLog(t, time.Since(start).String(), want.log)
-			if n := inspections.Load(); n != int64(i+1) {
+			if n := redis.inspections.Load(); n != int64(i+1) {
 				t.Errorf("%d inspections after %v; want %d", n, time.Since(start), i+1)
 			}
-			time.Sleep(time.Second)
-		}
-		time.Sleep(time.Hour)
-		if n := inspections.Load(); n != int64(len(results)) {
-			t.Errorf("%d inspections in the end; want %d", n, len(results))
+			got := ""
+			if err := inspection.Check(t.Context()); err != nil {
+				got = err.Error()
+			}
+			if got != want.check {
+				t.Errorf("check after %v: %q; want %q", time.Since(start), got, want.check)
+			}
+			time.Sleep(want.wait)
 		}
 	})
 }
 
-func TestReportFindings_EndsSilentlyWithContext(t *testing.T) {
+func TestInspection_CheckNeedsReadyAndTheFirstInspection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denied := store.Finding{Text: "denied", Fatal: true}
+		redis := &redisStub{t: t, ready: errors.New("down"), results: []inspectionResult{{findings: []store.Finding{denied}}, {}}}
+		log, _ := newLog(slog.LevelInfo)
+		inspection := NewInspection(redis, log)
+		wantError := func(want string) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := inspection.Check(ctx); err == nil || err.Error() != want {
+				t.Errorf("check: %v; want %s", err, want)
+			}
+		}
+		wantError("down")
+		redis.ready = nil
+		wantError("redis has not been inspected yet")
+		go func() { time.Sleep(time.Second / 2); inspection.Run(t.Context()) }()
+		wantError("denied") // It waits for the first inspection.
+		redis.ready = errors.New("down")
+		wantError("denied")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		wantError("down")
+	})
+}
+
+func TestInspection_EndsSilentlyWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		log, lines := newLog(slog.LevelInfo)
 		ended := false
 		go func() {
-			ReportFindings(ctx, func(ctx context.Context) ([]store.Finding, error) { <-ctx.Done(); return nil, ctx.Err() }, log)
+			NewInspection(hangingRedis{}, log).Run(ctx)
 			ended = true
 		}()
 		synctest.Wait()
@@ -74,7 +128,16 @@ func TestReportFindings_EndsSilentlyWithContext(t *testing.T) {
 		synctest.Wait()
 		lines.wantLog(t, "after the end", "")
 		if !ended {
-			t.Error("ReportFindings goes on")
+			t.Error("Run goes on")
 		}
 	})
+}
+
+type hangingRedis struct{}
+
+func (hangingRedis) Ready(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func (hangingRedis) Inspect(ctx context.Context) ([]store.Finding, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
