@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -50,7 +51,7 @@ func TestLoad_RefusesTextThatIsNotWhatItLooksLike(t *testing.T) {
 				value := strings.ReplaceAll(form, "x", sound)
 				want := variable + ": " + fault.Error()
 				switch {
-				case list && fault == errSpace:
+				case list && errors.Is(fault, errSpace):
 					continue
 				case variable == "MFA_TLS_CERT" && strings.ContainsAny(value, "\r\n"):
 					want = variable + ": " + errContent.Error()
