@@ -49,7 +49,7 @@ func randomKey() []byte {
 func devStoreID(ctx context.Context, backend store.Backend, keyring *store.Keyring) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, devInitTimeout)
 	defer cancel()
-	id, err := store.InitStore(ctx, backend, keyring, rand.Text(), false)
+	id, err := store.InitStore(ctx, backend, keyring, false)
 	if err != nil && !errors.Is(err, store.ErrConflict) {
 		return "", fmt.Errorf("find out MFA_STORE_ID: %w", err)
 	}

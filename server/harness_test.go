@@ -46,7 +46,6 @@ const (
 	testAudience = "mfa.test"
 	testSecret   = "0123456789abcdef0123456789abcdef" // signs HS256 tokens
 	testSealKeys = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-	testStoreID  = "TESTSTORE"
 
 	refusedBody = `{"error":"Sign in, or send a valid API key, to use this service."}` + "\n"
 )
@@ -100,14 +99,13 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 		"MFA_ADMIN_LISTEN": "127.0.0.1:0",
 		"MFA_DRAIN":        "0s",
 		"MFA_SEAL_KEYS":    testSealKeys,
-		"MFA_STORE_ID":     testStoreID,
 		"MFA_JWT_ISSUER":   testIssuer,
 		"MFA_JWT_AUDIENCE": testAudience,
 		"MFA_JWT_SECRET":   testSecret,
 	}
 	if redis != nil {
 		values["MFA_REDIS_URL"] = redis.URL
-		initStore(redis.URL)
+		values["MFA_STORE_ID"] = initStore(redis.URL)
 	}
 	for _, change := range changes {
 		name, value, set := strings.Cut(change, "=")
@@ -123,8 +121,9 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 	return environ
 }
 
-// initStore gives the Redis at url the identity of testEnviron. A Redis that is down gets none.
-func initStore(url string) {
+// initStore gives the Redis at url an identity if it has none, and returns its id: "none" if Redis
+// is down.
+func initStore(url string) string {
 	var location store.RedisURL
 	var keyring store.Keyring
 	if err := errors.Join(location.UnmarshalText([]byte(url)), keyring.UnmarshalText([]byte(testSealKeys))); err != nil {
@@ -132,7 +131,8 @@ func initStore(url string) {
 	}
 	backend := store.NewRedis(location)
 	defer backend.Close()
-	_, _ = store.InitStore(context.Background(), backend, &keyring, testStoreID, false)
+	id, _ := store.InitStore(context.Background(), backend, &keyring, false)
+	return cmp.Or(id, "none")
 }
 
 // startInstance runs `mfa serve` in the test's process until the test ends.

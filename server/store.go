@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,7 +39,7 @@ func (a *app) initStoreCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withRedis(cmd, storeTimeout, requireSealKeys, func(ctx context.Context, s *config.Settings, backend store.Backend) error {
-				id, err := store.InitStore(ctx, backend, s.SealKeys, rand.Text(), acceptLoss)
+				id, err := store.InitStore(ctx, backend, s.SealKeys, acceptLoss)
 				if errors.Is(err, store.ErrConflict) {
 					return fmt.Errorf("the store is initialized already: MFA_STORE_ID is %s", id)
 				}

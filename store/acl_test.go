@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,8 +54,8 @@ func setUser(t *testing.T, server *storetest.RedisServer, rules string) {
 	do(t, server, command...)
 }
 
-// serveAndAdminister does what serve and the apikey commands do, the replacement of an
-// unreadable pending secret included. It returns the first error, or the first finding.
+// serveAndAdminister does what serve and the commands do, the replacement of an unreadable
+// pending secret included. It returns the first error, or the first finding.
 func serveAndAdminister(t *testing.T, backend *store.Redis) error {
 	t.Helper()
 	ctx := t.Context()
@@ -63,11 +64,13 @@ func serveAndAdminister(t *testing.T, backend *store.Redis) error {
 		return errors.New(findings[0].Text)
 	}
 	errs := []error{err, backend.Ready(ctx)}
-	for range 2 { // The second keyring cannot open what the first has sealed.
-		pending := store.NewPending(backend, storetest.NewKeyring(t, storetest.NewSealKey("k1")), time.Minute, time.Now)
+	sealKey := storetest.NewSealKey("k1")
+	for _, key := range []string{storetest.NewSealKey("k1"), sealKey} { // The second cannot open what the first has sealed.
+		pending := store.NewPending(backend, storetest.NewKeyring(t, key), time.Minute, time.Now)
 		_, err := pending.GetOrCreate(ctx, "ada", storetest.NewSecret())
 		errs = append(errs, err)
 	}
+	errs = append(errs, confirmAndRemove(t, backend, sealKey))
 	keys := store.NewAPIKeys(backend, time.Now)
 	record, err := keys.Create(ctx, "key", "ada", "ada@example.com", time.Hour)
 	errs = append(errs, err)
@@ -82,6 +85,31 @@ func serveAndAdminister(t *testing.T, backend *store.Redis) error {
 		t.Errorf("found %+v, listed %+v; want the same last use", found, listed)
 	}
 	return nil
+}
+
+// confirmAndRemove makes ada's pending secret a factor and removes it. The removal waits for a
+// replica in vain.
+func confirmAndRemove(t *testing.T, backend *store.Redis, sealKey string) error {
+	t.Helper()
+	id, sealed := storetest.NewIdentity(t, sealKey)
+	initErr := backend.Swap(t.Context(), backend.IdentityKey(factorKey("ada")), nil, sealed, 0)
+	factors := store.NewFactors(store.FactorsConfig{
+		Backend: backend, Keyring: storetest.NewKeyring(t, sealKey), Identity: store.NewIdentity(backend, id), Now: time.Now, SwapLost: func() {}, Unreadable: func() {},
+	})
+	_, confirmErr := factors.Confirm(t.Context(), "ada", func(pending *store.PendingKey, factor store.Factor) (store.Factor, error) {
+		if pending == nil {
+			return factor, store.ErrNotFound
+		}
+		return factor.Enrol(pending.Secret, 1, nil, time.Now()), nil
+	})
+	backend.RequireReplicas(1)
+	_, err := factors.Change(t.Context(), "ada", func(factor store.Factor) (store.Factor, error) { return factor.Remove(time.Now()), nil })
+	if err != nil && strings.HasSuffix(err.Error(), "0 of 1 replicas have acknowledged the write") {
+		err = nil
+	} else {
+		err = fmt.Errorf("removal without a replica: %w", err)
+	}
+	return errors.Join(initErr, confirmErr, err)
 }
 
 func TestUsersACL_SufficesAndHasNoRuleTooMany(t *testing.T) {

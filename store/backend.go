@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Backend is a map from key to opaque value. Each entry has a deadline. Every
+// Backend is a map from key to opaque value. An entry has a deadline or is kept for ever. Every
 // implementation passes storetest.Run, which has a sub-test for each clause below.
 //
 // An implementation MUST be safe for concurrent use by goroutines and, if the backend is
 // shared, by instances of the service. A method MUST return by its context's deadline. When
 // its context is cancelled, a method MUST return at once if it has not begun, and otherwise
 // within 500 ms. Every error except ErrNotFound and ErrConflict MUST wrap ErrUnavailable, unless
-// it is the error of a callback. An entry MUST NOT
-// be visible after its ttl. A Backend MUST NOT share bytes with its callers: a caller may
-// change a value that it passed in or got back.
+// it is the error of a callback. An entry MUST NOT be visible after its ttl, which is 1 ms or
+// more. A Backend MUST NOT share bytes with its callers: a caller may change a value that it
+// passed in or got back.
 //
 // An entry of another type is one that another program wrote and that has no value, for
 // example a Redis list. PutIfAbsent and Walk return it as an empty, non-nil value, and Swap and
@@ -32,9 +32,9 @@ type Backend interface {
 	Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error
 
 	// Promote stores value under to without a deadline, and deletes from, if the two entries
-	// have the values oldFrom and oldTo, in one atomic step. A nil value stands for no live
-	// entry. Promote returns ErrConflict, and changes nothing, if either value is another one.
-	// Both keys have the same text in braces.
+	// have the values oldFrom and oldTo, in one atomic step. A nil oldTo stands for no live
+	// entry; oldFrom is never nil. Promote returns ErrConflict, and changes nothing, if either
+	// value is another one. Both keys have the same text in braces.
 	Promote(ctx context.Context, from, to string, oldFrom, oldTo, value []byte) error
 
 	// Get returns the value of the live entry under key, or ErrNotFound.

@@ -10,7 +10,7 @@ import (
 // Census counts the factors of a store.
 type Census struct {
 	States   map[State]int  `json:"states"`
-	SealKeys map[string]int `json:"seal_keys"` // by the id of the sealing key
+	SealKeys map[string]int `json:"seal_keys"` // by the id of the sealing key that a factor was found with
 
 	// Unreadable has the digests of the accounts whose factor cannot be opened.
 	Unreadable []string `json:"unreadable"`
@@ -19,17 +19,22 @@ type Census struct {
 	Resealed int `json:"resealed"`
 }
 
-// Count reads all factors and the identities. It is for administration.
+// Count reads all factors and the identities, and returns ErrIdentity unless the identity of
+// each hash slot is the pinned one. It is for administration.
 func (f *Factors) Count(ctx context.Context) (Census, error) {
+	if _, err := f.c.Identity.readAll(ctx, f.keyring.Load()); err != nil {
+		return Census{}, err
+	}
 	return f.census(ctx, func(context.Context, string, Factor, []byte) error { return nil })
 }
 
 // Reseal seals all factors and the identities with the first sealing key of the keyring. After
 // it no factor needs the other sealing keys, provided that every instance already seals with
-// the first. It leaves unreadable factors as they are.
+// the first. It leaves unreadable factors as they are. Like Count, it returns ErrIdentity for
+// another store, and changes nothing there.
 func (f *Factors) Reseal(ctx context.Context) (Census, error) {
 	keyring := f.keyring.Load()
-	if err := resealIdentities(ctx, f.c.Backend, keyring); err != nil {
+	if err := f.c.Identity.reseal(ctx, keyring); err != nil {
 		return Census{}, err
 	}
 	resealed := 0
@@ -75,26 +80,4 @@ func (f *Factors) census(ctx context.Context, visit func(ctx context.Context, di
 		return census, fmt.Errorf("walk factors: %w", err)
 	}
 	return census, nil
-}
-
-func resealIdentities(ctx context.Context, backend Backend, keyring *Keyring) error {
-	identities, err := readIdentities(ctx, backend)
-	if err != nil {
-		return err
-	}
-	var keys []string
-	var id string
-	for key, sealed := range identities {
-		if id, err = openIdentity(keyring, sealed); err != nil {
-			return err
-		}
-		if sealKeyID(sealed) != keyring.sealID {
-			keys = append(keys, key)
-		}
-	}
-	// One value for all keys: Identity.verify opens it once.
-	again := keyring.seal(identityPurpose, identityOwner, []byte(id))
-	return forEach(ctx, keys, func(ctx context.Context, key string) error {
-		return backend.Swap(ctx, key, identities[key], again, 0)
-	})
 }

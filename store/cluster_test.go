@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
@@ -38,9 +39,46 @@ func TestRedisCluster(t *testing.T) { //nolint:tparallel // The sub-tests share 
 			t.Error(err)
 		}
 	})
+	t.Run("has an identity in each hash slot", func(t *testing.T) { identifyCluster(t, cluster) })
 	t.Run("turns a panic into an error", func(t *testing.T) { wantPanicError(t, newRedis(t, cluster.URL)) })
 	t.Run("is inspected", func(t *testing.T) { inspectCluster(t, cluster) })
 	t.Run("is ready while one primary accepts writes", func(t *testing.T) { readyCluster(t, cluster) })
+}
+
+// identifyCluster asks Redis for the hash slots.
+func identifyCluster(t *testing.T, cluster *storetest.Cluster) {
+	backend := newRedis(t, cluster.URL)
+	slots := func(keys []string) []int64 {
+		replies := make([]*redis.IntCmd, len(keys))
+		_, err := cluster.Primaries[0].Client.Pipelined(t.Context(), func(pipeline redis.Pipeliner) error {
+			for i, key := range keys {
+				replies[i] = pipeline.ClusterKeySlot(t.Context(), key)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		slots := make([]int64, len(keys))
+		for i, reply := range replies {
+			slots[i] = reply.Val()
+		}
+		return slots
+	}
+	identities := backend.IdentityKeys()
+	for slot, got := range slots(identities) {
+		if got != int64(slot) {
+			t.Fatalf("%s lies in slot %d; want %d", identities[slot], got, slot)
+		}
+	}
+	entries := []string{factorKey("ada"), factorKey("bob"), "mfa:k", "", "{}x", "{", "a{b", "a{b}c{d}", "{{a}}", "}{a"}
+	var beside []string
+	for _, key := range entries {
+		beside = append(beside, backend.IdentityKey(key))
+	}
+	if diff := cmp.Diff(slots(entries), slots(beside)); diff != "" {
+		t.Errorf("slots of entries, and of the identities beside them (-want +got):\n%s", diff)
+	}
 }
 
 func inspectCluster(t *testing.T, cluster *storetest.Cluster) {

@@ -27,8 +27,8 @@ const (
 	Removed  State = "removed"  // the account had a factor
 )
 
-// Factor is the second factor of an account. The zero value is that of an account without one.
-// A Factor is a value: its methods return a changed copy.
+// Factor is the second factor of an account. A Factor is a value: its methods return a changed
+// copy.
 type Factor struct {
 	State   State
 	Changed time.Time // when it was enrolled or removed, in whole milliseconds
@@ -108,6 +108,7 @@ func (f Factor) Remove(now time.Time) Factor {
 const factorVersion = 1
 
 // factorStates are the states that a record may have. Their places are part of the format.
+// Place 0 is for None, and no record has it.
 var factorStates = []State{1: Enrolled, 2: Off, 3: Removed}
 
 // factorRecord is the plaintext of a sealed factor, big endian, before the recovery codes.
@@ -123,7 +124,7 @@ type factorRecord struct {
 
 func (f Factor) encode() []byte {
 	record := factorRecord{
-		Version: factorVersion, State: uint8(slices.Index(factorStates, f.State)), Changed: milliseconds(f.Changed),
+		Version: factorVersion, State: uint8(max(0, slices.Index(factorStates, f.State))), Changed: milliseconds(f.Changed),
 		Secret: f.Secret, ConfirmStep: f.ConfirmStep, LastStep: f.LastStep,
 		TOTPFailures: f.TOTP.Failures, TOTPUntil: milliseconds(f.TOTP.Until),
 		RecoveryFailures: f.Recovery.Failures, RecoveryUntil: milliseconds(f.Recovery.Until),

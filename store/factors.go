@@ -72,7 +72,8 @@ func (f *Factors) Find(ctx context.Context, account string) (Factor, error) {
 
 // Change replaces the factor of account by what change returns for it, and returns that. It
 // calls change again if another change came between. An error of change ends the call, and
-// nothing has changed then. Other errors wrap ErrUnavailable: the factor may have changed.
+// nothing has changed then. Other errors wrap ErrUnavailable: the factor may have changed. The
+// account of a factor keeps a record: change must not return the state None for it.
 func (f *Factors) Change(ctx context.Context, account string, change func(Factor) (Factor, error)) (Factor, error) {
 	return f.retry(func() (Factor, error) {
 		keyring := f.keyring.Load()
@@ -84,7 +85,11 @@ func (f *Factors) Change(ctx context.Context, account string, change func(Factor
 		if err != nil || !f.mustWrite(read.factor, changed) {
 			return changed, err
 		}
-		return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealFactor(keyring, account, changed), 0)
+		sealed, err := sealFactor(keyring, account, changed)
+		if err != nil {
+			return Factor{}, err
+		}
+		return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
 	})
 }
 
@@ -99,11 +104,15 @@ func (f *Factors) Confirm(ctx context.Context, account string, change func(*Pend
 		}
 		pending := read.pending(keyring, account, f.c.Now())
 		changed, err := change(pending, read.factor)
-		if err != nil || !f.mustWrite(read.factor, changed) {
+		confirmed := pending != nil && pending.Secret == changed.Secret
+		if err != nil || !confirmed && !f.mustWrite(read.factor, changed) {
 			return changed, err
 		}
-		sealed := sealFactor(keyring, account, changed)
-		if pending == nil || pending.Secret != changed.Secret {
+		sealed, err := sealFactor(keyring, account, changed)
+		if err != nil {
+			return Factor{}, err
+		}
+		if !confirmed {
 			return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
 		}
 		return changed, f.c.Backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
@@ -176,9 +185,15 @@ func (r readEntries) pending(keyring *Keyring, account string, now time.Time) *P
 
 func factorKey(account string) string { return accountPrefix + Digest(account) + factorSuffix }
 
-// sealFactor binds a factor to the digest of its account: Reseal knows no account.
-func sealFactor(keyring *Keyring, account string, factor Factor) []byte {
-	return keyring.seal(factorPurpose, Digest(account), factor.encode())
+// sealFactor binds a factor to the digest of its account: Reseal knows no account. It refuses
+// what openFactor would not read: nothing may replace an unreadable factor, so a mistake in a
+// change would lock its account out for ever.
+func sealFactor(keyring *Keyring, account string, factor Factor) ([]byte, error) {
+	plaintext := factor.encode()
+	if _, err := decodeFactor(plaintext); err != nil {
+		return nil, fmt.Errorf("a factor in state %q with %d recovery codes cannot be stored", factor.State, len(factor.RecoveryCodes))
+	}
+	return keyring.seal(factorPurpose, Digest(account), plaintext), nil
 }
 
 func openFactor(keyring *Keyring, digest string, sealed []byte) (Factor, error) {

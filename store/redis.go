@@ -95,7 +95,7 @@ func (r *Redis) Swap(ctx context.Context, key string, old, value []byte, ttl tim
 // promoteScript makes a pending secret a factor in one step: an instance that ends between two
 // commands would leave both or neither.
 const promoteScript = currentFunction + `
-if current(KEYS[1]) ~= (ARGV[2] ~= '' and ARGV[2]) or current(KEYS[2]) ~= (ARGV[3] or false) then return '0' end
+if current(KEYS[1]) ~= ARGV[2] or current(KEYS[2]) ~= (ARGV[3] or false) then return '0' end
 redis.call('SET', KEYS[2], ARGV[1])
 redis.call('DEL', KEYS[1])
 return '1'`

@@ -64,7 +64,7 @@ func newTestAPI(t testing.TB, change ...func(*Config)) *testAPI {
 		Issuer:     "quiva.ai",
 		Pending:    store.NewPending(a.backend, keyring, 10*time.Minute, time.Now),
 		PendingTTL: 10 * time.Minute,
-		Factors:    storetest.NewFactors(t, a.backend, keyring, time.Now),
+		Factors:    storetest.OpenFactors(t, a.backend, keyring, time.Now),
 		StepUp:     auth.StepUp{MaxAge: time.Hour, Leeway: 30 * time.Second, Now: time.Now},
 		Metrics:    observer.Metrics,
 		Now:        time.Now,

@@ -27,7 +27,7 @@ func newOperations(t testing.TB) (*Operations, *store.Memory, *storetest.Clock) 
 		Issuer:     "quiva.ai",
 		Pending:    store.NewPending(memory, keyring, 10*time.Minute, clock.Now),
 		PendingTTL: 10 * time.Minute,
-		Factors:    storetest.NewFactors(t, memory, keyring, clock.Now),
+		Factors:    storetest.OpenFactors(t, memory, keyring, clock.Now),
 		StepUp:     auth.StepUp{Now: clock.Now},
 		Metrics:    telemetry.NewMetrics(),
 		Now:        clock.Now,

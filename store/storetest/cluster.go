@@ -13,7 +13,8 @@ import (
 // Cluster is a cluster of three primaries.
 type Cluster struct {
 	Primaries []*RedisServer
-	URL       string // names the first primary only
+	Replicas  []*RedisServer // in the order of their primaries
+	URL       string         // names the first primary only
 }
 
 // StartCluster starts a cluster and waits until each primary serves.
@@ -42,15 +43,14 @@ func StartCluster(t testing.TB) *Cluster {
 // primaries' data.
 func (c *Cluster) AddReplicas(t testing.TB) {
 	t.Helper()
-	var replicas []*RedisServer
 	for range c.Primaries {
-		replicas = append(replicas, startNode(t, "--repl-diskless-sync-delay", "0"))
+		c.Replicas = append(c.Replicas, startNode(t, "--repl-diskless-sync-delay", "0"))
 	}
-	c.meet(t, replicas...)
-	for i, replica := range replicas {
+	c.meet(t, c.Replicas...)
+	for i, replica := range c.Replicas {
 		must(t, replica.Client.ClusterReplicate(context.Background(), c.Primaries[i].nodeID(t)).Err())
 	}
-	for _, replica := range replicas {
+	for _, replica := range c.Replicas {
 		Eventually(t, replica.caughtUp)
 	}
 }

@@ -27,6 +27,9 @@ type Exchange struct {
 	replies        *bufio.Reader
 }
 
+// Connection names the client's connection.
+func (x *Exchange) Connection() string { return x.client.RemoteAddr().String() }
+
 // Execute sends the command to the server and returns the reply, or nil if there is none.
 func (x *Exchange) Execute() []byte {
 	if _, err := x.server.Write(x.raw); err != nil {

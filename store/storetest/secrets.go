@@ -25,10 +25,10 @@ func NewKeyring(t testing.TB, text string) *store.Keyring {
 	return keyring
 }
 
-// NewFactors returns the factors in backend, and gives backend a store identity if it has none.
-func NewFactors(t testing.TB, backend store.Backend, keyring *store.Keyring, now func() time.Time) *store.Factors {
+// OpenFactors returns the factors in backend, and gives backend a store identity if it has none.
+func OpenFactors(t testing.TB, backend store.Backend, keyring *store.Keyring, now func() time.Time) *store.Factors {
 	t.Helper()
-	id, err := store.InitStore(t.Context(), backend, keyring, rand.Text(), false)
+	id, err := store.InitStore(t.Context(), backend, keyring, false)
 	if err != nil && !errors.Is(err, store.ErrConflict) {
 		t.Fatal(err)
 	}

@@ -1,5 +1,6 @@
 // Package storetest is the contract of package store in executable form: what a
-// store.Backend must do, and what store.Pending and store.APIKeys must do on top of it.
+// store.Backend must do, and what store.Pending, store.Factors and store.APIKeys must do on
+// top of it.
 // Each backend's test calls Run. A new backend is done when Run passes.
 //
 // The package also starts real redis-server processes for the tests of this module. Most
@@ -50,6 +51,17 @@ func Run(t *testing.T, newBackend func(t *testing.T) store.Backend) {
 		{"Pending replaces an unreadable secret once", unreadableSecret},
 		{"Pending replaces a damaged secret", damagedSecret},
 		{"Pending opens what the old sealing key sealed", rotation},
+
+		{"Factors has each state", factorLife},
+		{"Factors confirms again with the same codes", confirmAgain},
+		{"Factors replaces a factor when the next one is confirmed", enrolAgain},
+		{"Factors confirms no secret that is not pending", confirmNothing},
+		{"Factors judges again after a lost swap", lostSwaps},
+		{"Factors accepts once and counts each failure", acceptOnce},
+		{"Factors stores nothing that cannot be read back", unstorable},
+		{"Factors never replaces an unreadable factor", hostileFactors},
+		{"Factors refuses another store", otherStores},
+		{"Factors opens what the old sealing key sealed, and seals again", initAndReseal},
 
 		{"APIKeys finds, lists and revokes", apiKeys},
 		{"APIKeys notes the hour of the last use", lastUse},
