@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ func TestRedisCluster(t *testing.T) { //nolint:tparallel // The sub-tests share 
 		}
 	})
 	t.Run("has an identity in each hash slot", func(t *testing.T) { identifyCluster(t, cluster) })
+	t.Run("finds a factor while its slot moves", func(t *testing.T) { moveFactor(t, cluster, emptied(t)) })
 	t.Run("turns a panic into an error", func(t *testing.T) { wantPanicError(t, newRedis(t, cluster.URL)) })
 	t.Run("is inspected", func(t *testing.T) { inspectCluster(t, cluster) })
 	t.Run("is ready while one primary accepts writes", func(t *testing.T) { readyCluster(t, cluster) })
@@ -79,6 +81,52 @@ func identifyCluster(t *testing.T, cluster *storetest.Cluster) {
 	if diff := cmp.Diff(slots(entries), slots(beside)); diff != "" {
 		t.Errorf("slots of entries, and of the identities beside them (-want +got):\n%s", diff)
 	}
+}
+
+// moveFactor moves a slot to and fro. A part of its entries is on either primary then, and the
+// factor must never be taken for none.
+func moveFactor(t *testing.T, cluster *storetest.Cluster, backend *store.Redis) {
+	f := storetest.NewFactors(t, backend, storetest.NewSealKey("k1"))
+	want := f.MustEnrol(t, "ada", 1)
+	slot := int(cluster.Primaries[0].Client.ClusterKeySlot(t.Context(), factorKey("ada")).Val())
+	home, away := cluster.Primaries[slot*3/16384], cluster.Primaries[(slot*3/16384+1)%3]
+	moving, stop := context.WithCancel(t.Context())
+	var finder sync.WaitGroup
+	found, unavailable := 0, 0
+	finder.Go(func() {
+		for moving.Err() == nil {
+			got, err := f.Find(t.Context(), "ada")
+			switch {
+			case errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrUnreadable):
+				unavailable++
+			case err != nil || !cmp.Equal(got, want):
+				t.Errorf("Find while the slot moves = state %q, %v", got.State, err)
+			default:
+				found++
+			}
+		}
+	})
+	for range 5 {
+		cluster.MoveSlot(t, slot, home, away)
+		cluster.MoveSlot(t, slot, away, home)
+	}
+	cluster.MoveSlot(t, slot, home, away)
+	stop()
+	finder.Wait()
+	t.Logf("while the slot moved: found %d times, unavailable %d times", found, unavailable)
+	if found == 0 {
+		t.Error("never found")
+	}
+	// A write that waits for replicas follows no redirection: it soon knows the other primary.
+	backend.RequireReplicas(1)
+	storetest.Eventually(t, func() bool {
+		_, err := f.Change(t.Context(), "ada", func(f store.Factor) (store.Factor, error) { return f.Remove(time.Now()), nil })
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("Change without replicas = %v; want ErrUnavailable", err)
+		}
+		return strings.HasSuffix(err.Error(), "0 of 1 replicas have acknowledged the write")
+	})
+	cluster.MoveSlot(t, slot, away, home)
 }
 
 func inspectCluster(t *testing.T, cluster *storetest.Cluster) {
