@@ -1,17 +1,21 @@
 // Package store keeps the data that outlives a request: the pending TOTP secret of an
-// account, and the API keys.
+// account, its factor, and the API keys.
 //
 // The model has two layers. A Backend (Redis, or Memory for development) is a small map
-// from key to opaque value. Each entry has a deadline, and each check-then-act is one
-// atomic step. Above it, Pending and APIKeys give the values their meaning: the names of
-// entries, sealing and deadlines. They are the same code on every backend.
+// from key to opaque value. Each check-then-act is one atomic step. Above it, Pending, Factors
+// and APIKeys give the values their meaning: the names of entries, sealing and deadlines. They
+// are the same code on every backend.
+//
+// A pending secret may be lost: its owner gets another. A factor may not: an Identity in the
+// store tells lost factors from an account that never had one, and a factor that cannot be read
+// is never replaced.
 //
 // A reader of the backend sees digests for names, sealed bytes for secrets, and no API key.
 // Sealing does not protect against a writer: records of API keys are not sealed, so a
 // writer can add an API key.
 //
-// The package does not log. Its errors wrap ErrNotFound or ErrUnavailable, except errors
-// about an argument. README.md in this folder has the formats and the operation of Redis.
+// The package does not log. Its errors wrap ErrNotFound, ErrConflict or ErrUnavailable, except
+// errors about an argument. README.md in this folder has the formats and the operation of Redis.
 package store
 
 import (
