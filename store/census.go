@@ -68,13 +68,13 @@ func (f *Factors) census(ctx context.Context, visit func(ctx context.Context, di
 		}
 		seen[digest] = true
 		factor, unreadable := openFactor(keyring, digest, sealed)
-		if unreadable != nil {
-			census.Unreadable = append(census.Unreadable, digest)
-			return nil
+		if unreadable == nil {
+			census.States[factor.State]++
+			census.SealKeys[sealKeyID(sealed)]++
+			return visit(ctx, digest, factor, sealed)
 		}
-		census.States[factor.State]++
-		census.SealKeys[sealKeyID(sealed)]++
-		return visit(ctx, digest, factor, sealed)
+		census.Unreadable = append(census.Unreadable, digest)
+		return nil
 	})
 	if err != nil {
 		return census, fmt.Errorf("walk factors: %w", err)

@@ -107,9 +107,9 @@ func (h *factorHistory) check() error {
 // call makes one random call to one of the instances and notes it.
 func (h *factorHistory) call(ctx context.Context, f *store.Factors, pending *store.Pending, number int64) {
 	c := factorCall{begin: time.Now()}
-	change := func(factor store.Factor, next store.Factor) (store.Factor, error) {
+	note := func(factor, next store.Factor) store.Factor {
 		c.before, c.after = numberOf(factor), numberOf(next)
-		return next, nil
+		return next
 	}
 	var err error
 	switch rand.IntN(5) {
@@ -119,7 +119,7 @@ func (h *factorHistory) call(ctx context.Context, f *store.Factors, pending *sto
 		c.before, c.after = numberOf(factor), numberOf(factor)
 	case 1:
 		_, err = f.Change(ctx, "ada", func(factor store.Factor) (store.Factor, error) {
-			return change(factor, factor.Remove(time.UnixMilli(number)))
+			return note(factor, factor.Remove(time.UnixMilli(number))), nil
 		})
 	case 2:
 		if key, err := pending.GetOrCreate(ctx, "ada", storetest.NewSecret()); err == nil {
@@ -131,10 +131,10 @@ func (h *factorHistory) call(ctx context.Context, f *store.Factors, pending *sto
 	case 3:
 		_, err = f.Confirm(ctx, "ada", func(key *store.PendingKey, factor store.Factor) (store.Factor, error) {
 			if key == nil {
-				return change(factor, factor)
+				return note(factor, factor), nil
 			}
 			c.confirmed = key.Secret
-			return change(factor, factor.Enrol(key.Secret, number, nil, time.Now()))
+			return note(factor, factor.Enrol(key.Secret, number, nil, time.Now())), nil
 		})
 	default:
 		_, err = f.Change(ctx, "ada", func(factor store.Factor) (store.Factor, error) {
@@ -142,7 +142,7 @@ func (h *factorHistory) call(ctx context.Context, f *store.Factors, pending *sto
 			if factor.Exists() {
 				next.LastStep = number
 			}
-			return change(factor, next)
+			return note(factor, next), nil
 		})
 	}
 	c.end, c.unknown = time.Now(), err != nil

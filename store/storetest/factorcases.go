@@ -30,7 +30,7 @@ func factorLife(t *testing.T, b store.Backend) {
 		t.Fatalf("Confirm (-want +got):\n%s", diff)
 	}
 	f.WantFactor(t, "ada", want)
-	wantNothing(t, b, pendingKey("ada"))
+	wantNothing(t, b, pendingOfAda)
 	f.WantFactor(t, "bob", store.Factor{State: store.None})
 
 	want = f.MustChange(t, "ada", func(factor store.Factor) store.Factor {
@@ -51,7 +51,7 @@ func factorLife(t *testing.T, b store.Backend) {
 func confirmAgain(t *testing.T, b store.Backend) {
 	f := NewFactors(t, b, NewSealKey("k1"))
 	mustGetOrCreate(t, f.Pending, "ada", NewSecret())
-	sealedPending, err := b.Get(t.Context(), pendingKey("ada"))
+	sealedPending, err := b.Get(t.Context(), pendingOfAda)
 	must(t, err)
 	first := f.MustEnrol(t, "ada", 1)
 	sealed, err := b.Get(t.Context(), factorKey("ada"))
@@ -63,10 +63,10 @@ func confirmAgain(t *testing.T, b store.Backend) {
 	}
 	wantValue(t, b, factorKey("ada"), string(sealed))
 	// An older entry came back: the secret of a factor must not stay pending.
-	setEntry(t, b, pendingKey("ada"), sealedPending)
+	setEntry(t, b, pendingOfAda, sealedPending)
 	_, err = f.Confirm(t.Context(), "ada", unchanged)
 	must(t, err)
-	wantNothing(t, b, pendingKey("ada"))
+	wantNothing(t, b, pendingOfAda)
 	f.WantFactor(t, "ada", first)
 }
 
@@ -83,15 +83,15 @@ func enrolAgain(t *testing.T, b store.Backend) {
 		t.Fatal("the second factor has a part of the first")
 	}
 	f.WantFactor(t, "ada", second)
-	wantNothing(t, b, pendingKey("ada"))
+	wantNothing(t, b, pendingOfAda)
 }
 
 // confirmNothing: without a live pending secret, Confirm has none to give.
 func confirmNothing(t *testing.T, b store.Backend) {
 	f := NewFactors(t, b, NewSealKey("k1"))
-	unreadable := func() { setEntry(t, b, pendingKey("ada"), []byte("unreadable")) }
+	unreadable := func() { setEntry(t, b, pendingOfAda, []byte("unreadable")) }
 	expired := func() {
-		setEntry(t, b, pendingKey("ada"), nil)
+		setEntry(t, b, pendingOfAda, nil)
 		key := mustGetOrCreate(t, f.Pending, "ada", NewSecret())
 		f.Clock.Advance(key.Deadline.Sub(f.Clock.Now())) // The backend, on real time, still has the entry.
 	}
@@ -167,7 +167,7 @@ func lostSwaps(t *testing.T, b store.Backend) {
 		}
 	}
 	// A pending secret that was replaced meanwhile is not confirmed.
-	busy.n, busy.meanwhile = 1, func() { setEntry(t, b, pendingKey("ada"), []byte("another")) }
+	busy.n, busy.meanwhile = 1, func() { setEntry(t, b, pendingOfAda, []byte("another")) }
 	mustGetOrCreate(t, f.Pending, "ada", NewSecret())
 	if _, err := f.Confirm(t.Context(), "ada", f.Enrol(1)); !errors.Is(err, errNotPending) {
 		t.Errorf("Confirm of a replaced pending secret = %v; want that nothing is pending", err)

@@ -94,8 +94,10 @@ func setEntry(t testing.TB, b store.Backend, key string, value []byte) {
 	}
 }
 
-func factorKey(account string) string  { return "mfa:{" + store.Digest(account) + "}:factor" }
-func pendingKey(account string) string { return "mfa:{" + store.Digest(account) + "}:pending" }
+// pendingOfAda is the entry of ada's pending secret.
+var pendingOfAda = "mfa:{" + store.Digest("ada") + "}:pending"
+
+func factorKey(account string) string { return "mfa:{" + store.Digest(account) + "}:factor" }
 
 // NewRecoveryCodes returns the recovery codes of a factor, which begin with first.
 func NewRecoveryCodes(first byte) []store.RecoveryCode {

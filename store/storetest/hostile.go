@@ -36,10 +36,10 @@ func seal(t testing.TB, sealKey, purpose, owner string, plaintext []byte) []byte
 	return slices.Concat(header, nonce, aead.Seal(nil, nonce, plaintext, associated))
 }
 
-// sealFactor seals the plaintext of a factor of account.
-func sealFactor(t testing.TB, sealKey, account string, plaintext []byte) []byte {
+// sealFactor seals the plaintext of ada's factor.
+func sealFactor(t testing.TB, sealKey string, plaintext []byte) []byte {
 	t.Helper()
-	return seal(t, sealKey, "totp factor", store.Digest(account), plaintext)
+	return seal(t, sealKey, "totp factor", store.Digest("ada"), plaintext)
 }
 
 // hostileFactors: no method takes a factor that it cannot read for none, or writes over it.
@@ -50,12 +50,12 @@ func hostileFactors(t *testing.T, b store.Backend) {
 	ofBob, err := b.Get(t.Context(), factorKey("bob"))
 	must(t, err)
 	mustGetOrCreate(t, f.Pending, "ada", NewSecret())
-	pending, err := b.Get(t.Context(), pendingKey("ada"))
+	pending, err := b.Get(t.Context(), pendingOfAda)
 	must(t, err)
 
 	plaintext := make([]byte, 64+100)
 	plaintext[0], plaintext[1] = 1, 1
-	sound := sealFactor(t, sealKey, "ada", plaintext)
+	sound := sealFactor(t, sealKey, plaintext)
 	setEntry(t, b, factorKey("ada"), sound)
 	if got, err := f.Find(t.Context(), "ada"); err != nil || got.State != store.Enrolled || len(got.RecoveryCodes) != 10 {
 		t.Fatalf("sealed as README.md says: state %q, %d codes, %v", got.State, len(got.RecoveryCodes), err)
@@ -63,7 +63,7 @@ func hostileFactors(t *testing.T, b store.Backend) {
 	with := func(i int, value byte) []byte {
 		changed := slices.Clone(plaintext)
 		changed[i] = value
-		return sealFactor(t, sealKey, "ada", changed)
+		return sealFactor(t, sealKey, changed)
 	}
 	type record struct {
 		name  string
@@ -73,17 +73,17 @@ func hostileFactors(t *testing.T, b store.Backend) {
 		{"another account's", ofBob},
 		{"a pending secret", pending},
 		{"a factor sealed as a pending secret", seal(t, sealKey, "pending totp secret", "ada", plaintext)},
-		{"another sealing key's", sealFactor(t, NewSealKey("k2"), "ada", plaintext)},
-		{"another sealing key's with the same id", sealFactor(t, NewSealKey("k1"), "ada", plaintext)},
+		{"another sealing key's", sealFactor(t, NewSealKey("k2"), plaintext)},
+		{"another sealing key's with the same id", sealFactor(t, NewSealKey("k1"), plaintext)},
 		{"a later version of sealing", append([]byte{2}, sound[1:]...)},
 		{"a later version", with(0, 2)},
 		{"a state 0", with(1, 0)},
 		{"an unknown state", with(1, 4)},
 		{"a state 255", with(1, 255)},
-		{"half a recovery code", sealFactor(t, sealKey, "ada", plaintext[:64+5])},
-		{"eleven recovery codes", sealFactor(t, sealKey, "ada", append(plaintext, make([]byte, 10)...))},
-		{"no recovery codes and a byte short", sealFactor(t, sealKey, "ada", plaintext[:63])},
-		{"no plaintext", sealFactor(t, sealKey, "ada", nil)},
+		{"half a recovery code", sealFactor(t, sealKey, plaintext[:64+5])},
+		{"eleven recovery codes", sealFactor(t, sealKey, slices.Concat(plaintext, make([]byte, 10)))},
+		{"no recovery codes and a byte short", sealFactor(t, sealKey, plaintext[:63])},
+		{"no plaintext", sealFactor(t, sealKey, nil)},
 		{"a byte too long", append(slices.Clone(sound), 0)},
 	}
 	for n := range sound {
