@@ -2,7 +2,9 @@ package mfa
 
 import (
 	"crypto/rand"
+	"encoding/base32"
 	"strings"
+	"unicode"
 
 	"quiva.ai/mfa/store"
 )
@@ -19,41 +21,62 @@ func newRecoveryCodes() []store.RecoveryCode {
 	codes := make([]store.RecoveryCode, store.MaxRecoveryCodes)
 	for i := range codes {
 		rand.Read(codes[i][:])
-		codes[i][len(codes[i])-1] &^= 0x1f // 75 of the 80 bits are used.
+		clearCheckBits(&codes[i])
 	}
 	return codes
 }
 
-// formatRecoveryCode returns the code as XXXX-XXXX-XXXX-XXXX.
-func formatRecoveryCode(code store.RecoveryCode) string {
-	symbols := codeSymbolsOf(code)
-	var text strings.Builder
-	for i, symbol := range symbols {
-		if i > 0 && i%4 == 0 {
-			text.WriteByte('-')
+// clearCheckBits clears the last 5 of the 80 bits. The check symbol takes their place in text.
+func clearCheckBits(code *store.RecoveryCode) { code[len(code)-1] &^= 0x1f }
+
+// parseRecoveryCode reads a recovery code as a person may type it: in any case, with spaces and
+// dashes anywhere, with O for 0 and I or L for 1. It refuses a code whose check symbol is wrong.
+func parseRecoveryCode(text string) (code store.RecoveryCode, ok bool) {
+	text = strings.Map(func(r rune) rune {
+		switch r = unicode.ToUpper(r); {
+		case unicode.IsSpace(r) || unicode.Is(unicode.Dash, r):
+			return -1
+		case r == 'O':
+			return '0'
+		case r == 'I' || r == 'L':
+			return '1'
 		}
-		text.WriteByte(crockford[symbol])
+		return r
+	}, text)
+	b, err := crockfordEncoding().DecodeString(text)
+	if err != nil || len(b) != len(code) {
+		return store.RecoveryCode{}, false
 	}
-	return text.String()
+	code = store.RecoveryCode(b)
+	clearCheckBits(&code)
+	if symbolsOf(code) != text {
+		return store.RecoveryCode{}, false
+	}
+	return code, true
 }
 
-// codeSymbolsOf splits the code into its 15 symbols of 5 bits and adds the check symbol.
-func codeSymbolsOf(code store.RecoveryCode) (symbols [codeSymbols]byte) {
-	for i := range codeSymbols - 1 {
-		for bit := 5 * i; bit < 5*i+5; bit++ {
-			symbols[i] = symbols[i]<<1 | code[bit/8]>>(7-bit%8)&1
-		}
-	}
-	symbols[codeSymbols-1] = checkSymbol(symbols[:codeSymbols-1])
-	return symbols
+// formatRecoveryCode returns the code as XXXX-XXXX-XXXX-XXXX.
+func formatRecoveryCode(code store.RecoveryCode) string {
+	s := symbolsOf(code)
+	return s[:4] + "-" + s[4:8] + "-" + s[8:12] + "-" + s[12:]
+}
+
+// symbolsOf returns the 15 symbols of the code and the check symbol.
+func symbolsOf(code store.RecoveryCode) string {
+	symbols := crockfordEncoding().EncodeToString(code[:])[:codeSymbols-1]
+	return symbols + string(crockford[checkSymbol(symbols)])
+}
+
+func crockfordEncoding() *base32.Encoding {
+	return base32.NewEncoding(crockford).WithPadding(base32.NoPadding)
 }
 
 // checkSymbol returns the sum of the symbols in GF(32), each times a power of the field's
 // generator: Horner's scheme. The powers of the positions differ and none is zero, so one
-// mistyped symbol, or two adjacent ones in the wrong order, changes the sum.
-func checkSymbol(symbols []byte) (sum byte) {
+// mistyped symbol, or two symbols in the wrong order, change the sum.
+func checkSymbol(symbols string) (sum byte) {
 	for _, symbol := range symbols {
-		sum = timesGenerator(sum ^ symbol)
+		sum = timesGenerator(sum ^ byte(strings.IndexRune(crockford, symbol)))
 	}
 	return sum
 }
