@@ -23,6 +23,24 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for VerifiedCodeMethod.
+const (
+	RecoveryCode VerifiedCodeMethod = "recovery_code"
+	TOTP         VerifiedCodeMethod = "totp"
+)
+
+// Valid indicates whether the value is a known member of the VerifiedCodeMethod enum.
+func (e VerifiedCodeMethod) Valid() bool {
+	switch e {
+	case RecoveryCode:
+		return true
+	case TOTP:
+		return true
+	default:
+		return false
+	}
+}
+
 // Error defines model for Error.
 type Error struct {
 	Error string `json:"error,omitempty"`
@@ -40,10 +58,34 @@ type MfaInfo struct {
 	TOTPEnabled bool `json:"totp_enabled"`
 }
 
+// MfaStatus defines model for MfaStatus.
+type MfaStatus struct {
+	// PasskeyEnabled Whether sign-in accepts a passkey
+	PasskeyEnabled bool `json:"passkey_enabled"`
+
+	// RecoveryCodesLeft Recovery codes that are not used yet
+	RecoveryCodesLeft int `json:"recovery_codes_left"`
+
+	// TOTPEnabled Whether sign-in must ask for a TOTP code or a recovery code
+	TOTPEnabled bool `json:"totp_enabled"`
+}
+
 // SuccessResponse defines model for SuccessResponse.
 type SuccessResponse struct {
 	Message string `json:"message,omitempty"`
 }
+
+// VerifiedCode defines model for VerifiedCode.
+type VerifiedCode struct {
+	// Method What the code was
+	Method VerifiedCodeMethod `json:"method"`
+
+	// RecoveryCodesLeft Recovery codes that are not used yet
+	RecoveryCodesLeft int `json:"recovery_codes_left"`
+}
+
+// VerifiedCodeMethod What the code was
+type VerifiedCodeMethod string
 
 // ConfirmTOTPRegistrationJSONBody defines parameters for ConfirmTOTPRegistration.
 type ConfirmTOTPRegistrationJSONBody struct {
@@ -87,6 +129,28 @@ type UpdateMfaSettingsJSONBody struct {
 	TOTPEnabled *bool `json:"totp_enabled,omitempty"`
 }
 
+// ViewRecoveryCodesParams defines parameters for ViewRecoveryCodes.
+type ViewRecoveryCodesParams struct {
+	// Email The account's address; without it, the caller's account
+	Email openapi_types.Email `form:"email,omitempty" json:"email,omitempty"`
+}
+
+// ViewRecoveryCodes200JSONResponseBody defines parameters for ViewRecoveryCodes.
+type ViewRecoveryCodes200JSONResponseBody struct {
+	Data []string `json:"data"`
+}
+
+// IssueRecoveryCodesJSONBody defines parameters for IssueRecoveryCodes.
+type IssueRecoveryCodesJSONBody struct {
+	// Email The account's address; without it, the caller's account
+	Email openapi_types.Email `json:"email,omitempty"`
+}
+
+// IssueRecoveryCodes200JSONResponseBody defines parameters for IssueRecoveryCodes.
+type IssueRecoveryCodes200JSONResponseBody struct {
+	Data []string `json:"data"`
+}
+
 // RemoveTOTPJSONBody defines parameters for RemoveTOTP.
 type RemoveTOTPJSONBody struct {
 	// Email The account's address; without it, the caller's account
@@ -104,14 +168,48 @@ type GetUserMfaInfo200JSONResponseBody struct {
 	Data MfaInfo `json:"data"`
 }
 
+// GetMfaStatusJSONBody defines parameters for GetMfaStatus.
+type GetMfaStatusJSONBody struct {
+	// Account The account, as the sub of its tokens has it
+	Account string `json:"account"`
+}
+
+// GetMfaStatus200JSONResponseBody defines parameters for GetMfaStatus.
+type GetMfaStatus200JSONResponseBody struct {
+	Data MfaStatus `json:"data"`
+}
+
+// VerifyMfaCodeJSONBody defines parameters for VerifyMfaCode.
+type VerifyMfaCodeJSONBody struct {
+	// Account The account, as the sub of its tokens has it
+	Account string `json:"account"`
+
+	// Code A code of the authenticator app, or a recovery code
+	Code string `json:"code"`
+}
+
+// VerifyMfaCode200JSONResponseBody defines parameters for VerifyMfaCode.
+type VerifyMfaCode200JSONResponseBody struct {
+	Data VerifiedCode `json:"data"`
+}
+
 // ConfirmTOTPRegistrationJSONRequestBody defines body for ConfirmTOTPRegistration for application/json ContentType.
 type ConfirmTOTPRegistrationJSONRequestBody ConfirmTOTPRegistrationJSONBody
 
 // UpdateMfaSettingsJSONRequestBody defines body for UpdateMfaSettings for application/json ContentType.
 type UpdateMfaSettingsJSONRequestBody UpdateMfaSettingsJSONBody
 
+// IssueRecoveryCodesJSONRequestBody defines body for IssueRecoveryCodes for application/json ContentType.
+type IssueRecoveryCodesJSONRequestBody IssueRecoveryCodesJSONBody
+
 // RemoveTOTPJSONRequestBody defines body for RemoveTOTP for application/json ContentType.
 type RemoveTOTPJSONRequestBody RemoveTOTPJSONBody
+
+// GetMfaStatusJSONRequestBody defines body for GetMfaStatus for application/json ContentType.
+type GetMfaStatusJSONRequestBody GetMfaStatusJSONBody
+
+// VerifyMfaCodeJSONRequestBody defines body for VerifyMfaCode for application/json ContentType.
+type VerifyMfaCodeJSONRequestBody VerifyMfaCodeJSONBody
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -124,12 +222,24 @@ type ServerInterface interface {
 	// UpdateMfaSettings Change the MFA settings
 	// (PATCH /accounts/mfa-settings)
 	UpdateMfaSettings(ctx echo.Context) error
+	// ViewRecoveryCodes Show the recovery codes
+	// (GET /accounts/recovery-codes)
+	ViewRecoveryCodes(ctx echo.Context, params ViewRecoveryCodesParams) error
+	// IssueRecoveryCodes Replace the recovery codes
+	// (POST /accounts/recovery-codes)
+	IssueRecoveryCodes(ctx echo.Context) error
 	// RemoveTOTP Remove the TOTP factor
 	// (DELETE /accounts/totp)
 	RemoveTOTP(ctx echo.Context) error
 	// GetUserMfaInfo Show the MFA state
 	// (GET /accounts/user-mfa-info)
 	GetUserMfaInfo(ctx echo.Context, params GetUserMfaInfoParams) error
+	// GetMfaStatus Show whether sign-in must ask for a code
+	// (POST /internal/mfa-status)
+	GetMfaStatus(ctx echo.Context) error
+	// VerifyMfaCode Verify a code at sign-in
+	// (POST /internal/verify-mfa-code)
+	VerifyMfaCode(ctx echo.Context) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -164,6 +274,33 @@ func (w *ServerInterfaceWrapper) UpdateMfaSettings(ctx echo.Context) error {
 	return err
 }
 
+// ViewRecoveryCodes converts echo context to params.
+func (w *ServerInterfaceWrapper) ViewRecoveryCodes(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ViewRecoveryCodesParams
+	// ------------- Optional query parameter "email" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "email", ctx.QueryParams(), &params.Email, runtime.BindQueryParameterOptions{Type: "string", Format: "email"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter email: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ViewRecoveryCodes(ctx, params)
+	return err
+}
+
+// IssueRecoveryCodes converts echo context to params.
+func (w *ServerInterfaceWrapper) IssueRecoveryCodes(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.IssueRecoveryCodes(ctx)
+	return err
+}
+
 // RemoveTOTP converts echo context to params.
 func (w *ServerInterfaceWrapper) RemoveTOTP(ctx echo.Context) error {
 	var err error
@@ -188,6 +325,24 @@ func (w *ServerInterfaceWrapper) GetUserMfaInfo(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetUserMfaInfo(ctx, params)
+	return err
+}
+
+// GetMfaStatus converts echo context to params.
+func (w *ServerInterfaceWrapper) GetMfaStatus(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetMfaStatus(ctx)
+	return err
+}
+
+// VerifyMfaCode converts echo context to params.
+func (w *ServerInterfaceWrapper) VerifyMfaCode(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.VerifyMfaCode(ctx)
 	return err
 }
 
@@ -241,8 +396,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/accounts/confirm-totp-registration", wrapper.ConfirmTOTPRegistration, options.OperationMiddlewares["confirmTotpRegistration"]...)
 	router.POST(options.BaseURL+"/accounts/generate-totp-key", wrapper.GenerateTOTPKey, options.OperationMiddlewares["generateTotpKey"]...)
 	router.PATCH(options.BaseURL+"/accounts/mfa-settings", wrapper.UpdateMfaSettings, options.OperationMiddlewares["updateMfaSettings"]...)
+	router.GET(options.BaseURL+"/accounts/recovery-codes", wrapper.ViewRecoveryCodes, options.OperationMiddlewares["viewRecoveryCodes"]...)
+	router.POST(options.BaseURL+"/accounts/recovery-codes", wrapper.IssueRecoveryCodes, options.OperationMiddlewares["issueRecoveryCodes"]...)
 	router.DELETE(options.BaseURL+"/accounts/totp", wrapper.RemoveTOTP, options.OperationMiddlewares["removeTotp"]...)
 	router.GET(options.BaseURL+"/accounts/user-mfa-info", wrapper.GetUserMfaInfo, options.OperationMiddlewares["getUserMfaInfo"]...)
+	router.POST(options.BaseURL+"/internal/mfa-status", wrapper.GetMfaStatus, options.OperationMiddlewares["getMfaStatus"]...)
+	router.POST(options.BaseURL+"/internal/verify-mfa-code", wrapper.VerifyMfaCode, options.OperationMiddlewares["verifyMfaCode"]...)
 
 }
 
@@ -701,6 +860,338 @@ func (response UpdateMfaSettings503JSONResponse) VisitUpdateMfaSettingsResponse(
 	return err
 }
 
+type ViewRecoveryCodesRequestObject struct {
+	Params ViewRecoveryCodesParams
+}
+
+type ViewRecoveryCodesResponseObject interface {
+	VisitViewRecoveryCodesResponse(w http.ResponseWriter) error
+}
+
+type ViewRecoveryCodes200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ViewRecoveryCodes200JSONResponse struct {
+	Body    ViewRecoveryCodes200JSONResponseBody
+	Headers ViewRecoveryCodes200ResponseHeaders
+}
+
+func (response ViewRecoveryCodes200JSONResponse) VisitViewRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ViewRecoveryCodes400ResponseHeaders struct {
+	XRequestID string
+}
+
+type ViewRecoveryCodes400JSONResponse struct {
+	Body    Error
+	Headers ViewRecoveryCodes400ResponseHeaders
+}
+
+func (response ViewRecoveryCodes400JSONResponse) VisitViewRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ViewRecoveryCodes401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type ViewRecoveryCodes401JSONResponse struct {
+	Body    Error
+	Headers ViewRecoveryCodes401ResponseHeaders
+}
+
+func (response ViewRecoveryCodes401JSONResponse) VisitViewRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ViewRecoveryCodes403ResponseHeaders struct {
+	XRequestID string
+}
+
+type ViewRecoveryCodes403JSONResponse struct {
+	Body    Error
+	Headers ViewRecoveryCodes403ResponseHeaders
+}
+
+func (response ViewRecoveryCodes403JSONResponse) VisitViewRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ViewRecoveryCodes413ResponseHeaders struct {
+	XRequestID string
+}
+
+type ViewRecoveryCodes413JSONResponse struct {
+	Body    Error
+	Headers ViewRecoveryCodes413ResponseHeaders
+}
+
+func (response ViewRecoveryCodes413JSONResponse) VisitViewRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ViewRecoveryCodes500ResponseHeaders struct {
+	XRequestID string
+}
+
+type ViewRecoveryCodes500JSONResponse struct {
+	Body    Error
+	Headers ViewRecoveryCodes500ResponseHeaders
+}
+
+func (response ViewRecoveryCodes500JSONResponse) VisitViewRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ViewRecoveryCodes503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type ViewRecoveryCodes503JSONResponse struct {
+	Body    Error
+	Headers ViewRecoveryCodes503ResponseHeaders
+}
+
+func (response ViewRecoveryCodes503JSONResponse) VisitViewRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueRecoveryCodesRequestObject struct {
+	Body *IssueRecoveryCodesJSONRequestBody
+}
+
+type IssueRecoveryCodesResponseObject interface {
+	VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error
+}
+
+type IssueRecoveryCodes200ResponseHeaders struct {
+	XRequestID string
+}
+
+type IssueRecoveryCodes200JSONResponse struct {
+	Body    IssueRecoveryCodes200JSONResponseBody
+	Headers IssueRecoveryCodes200ResponseHeaders
+}
+
+func (response IssueRecoveryCodes200JSONResponse) VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueRecoveryCodes400ResponseHeaders struct {
+	XRequestID string
+}
+
+type IssueRecoveryCodes400JSONResponse struct {
+	Body    Error
+	Headers IssueRecoveryCodes400ResponseHeaders
+}
+
+func (response IssueRecoveryCodes400JSONResponse) VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueRecoveryCodes401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type IssueRecoveryCodes401JSONResponse struct {
+	Body    Error
+	Headers IssueRecoveryCodes401ResponseHeaders
+}
+
+func (response IssueRecoveryCodes401JSONResponse) VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueRecoveryCodes403ResponseHeaders struct {
+	XRequestID string
+}
+
+type IssueRecoveryCodes403JSONResponse struct {
+	Body    Error
+	Headers IssueRecoveryCodes403ResponseHeaders
+}
+
+func (response IssueRecoveryCodes403JSONResponse) VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueRecoveryCodes413ResponseHeaders struct {
+	XRequestID string
+}
+
+type IssueRecoveryCodes413JSONResponse struct {
+	Body    Error
+	Headers IssueRecoveryCodes413ResponseHeaders
+}
+
+func (response IssueRecoveryCodes413JSONResponse) VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueRecoveryCodes500ResponseHeaders struct {
+	XRequestID string
+}
+
+type IssueRecoveryCodes500JSONResponse struct {
+	Body    Error
+	Headers IssueRecoveryCodes500ResponseHeaders
+}
+
+func (response IssueRecoveryCodes500JSONResponse) VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueRecoveryCodes503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type IssueRecoveryCodes503JSONResponse struct {
+	Body    Error
+	Headers IssueRecoveryCodes503ResponseHeaders
+}
+
+func (response IssueRecoveryCodes503JSONResponse) VisitIssueRecoveryCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RemoveTOTPRequestObject struct {
 	Body *RemoveTOTPJSONRequestBody
 }
@@ -1033,6 +1524,318 @@ func (response GetUserMfaInfo503JSONResponse) VisitGetUserMfaInfoResponse(w http
 	return err
 }
 
+type GetMfaStatusRequestObject struct {
+	Body *GetMfaStatusJSONRequestBody
+}
+
+type GetMfaStatusResponseObject interface {
+	VisitGetMfaStatusResponse(w http.ResponseWriter) error
+}
+
+type GetMfaStatus200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetMfaStatus200JSONResponse struct {
+	Body    GetMfaStatus200JSONResponseBody
+	Headers GetMfaStatus200ResponseHeaders
+}
+
+func (response GetMfaStatus200JSONResponse) VisitGetMfaStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMfaStatus400ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetMfaStatus400JSONResponse struct {
+	Body    Error
+	Headers GetMfaStatus400ResponseHeaders
+}
+
+func (response GetMfaStatus400JSONResponse) VisitGetMfaStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMfaStatus401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type GetMfaStatus401JSONResponse struct {
+	Body    Error
+	Headers GetMfaStatus401ResponseHeaders
+}
+
+func (response GetMfaStatus401JSONResponse) VisitGetMfaStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMfaStatus413ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetMfaStatus413JSONResponse struct {
+	Body    Error
+	Headers GetMfaStatus413ResponseHeaders
+}
+
+func (response GetMfaStatus413JSONResponse) VisitGetMfaStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMfaStatus500ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetMfaStatus500JSONResponse struct {
+	Body    Error
+	Headers GetMfaStatus500ResponseHeaders
+}
+
+func (response GetMfaStatus500JSONResponse) VisitGetMfaStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMfaStatus503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type GetMfaStatus503JSONResponse struct {
+	Body    Error
+	Headers GetMfaStatus503ResponseHeaders
+}
+
+func (response GetMfaStatus503JSONResponse) VisitGetMfaStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyMfaCodeRequestObject struct {
+	Body *VerifyMfaCodeJSONRequestBody
+}
+
+type VerifyMfaCodeResponseObject interface {
+	VisitVerifyMfaCodeResponse(w http.ResponseWriter) error
+}
+
+type VerifyMfaCode200ResponseHeaders struct {
+	XRequestID string
+}
+
+type VerifyMfaCode200JSONResponse struct {
+	Body    VerifyMfaCode200JSONResponseBody
+	Headers VerifyMfaCode200ResponseHeaders
+}
+
+func (response VerifyMfaCode200JSONResponse) VisitVerifyMfaCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyMfaCode400ResponseHeaders struct {
+	XRequestID string
+}
+
+type VerifyMfaCode400JSONResponse struct {
+	Body    Error
+	Headers VerifyMfaCode400ResponseHeaders
+}
+
+func (response VerifyMfaCode400JSONResponse) VisitVerifyMfaCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyMfaCode401ResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+type VerifyMfaCode401JSONResponse struct {
+	Body    Error
+	Headers VerifyMfaCode401ResponseHeaders
+}
+
+func (response VerifyMfaCode401JSONResponse) VisitVerifyMfaCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyMfaCode413ResponseHeaders struct {
+	XRequestID string
+}
+
+type VerifyMfaCode413JSONResponse struct {
+	Body    Error
+	Headers VerifyMfaCode413ResponseHeaders
+}
+
+func (response VerifyMfaCode413JSONResponse) VisitVerifyMfaCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyMfaCode429ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type VerifyMfaCode429JSONResponse struct {
+	Body    Error
+	Headers VerifyMfaCode429ResponseHeaders
+}
+
+func (response VerifyMfaCode429JSONResponse) VisitVerifyMfaCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyMfaCode500ResponseHeaders struct {
+	XRequestID string
+}
+
+type VerifyMfaCode500JSONResponse struct {
+	Body    Error
+	Headers VerifyMfaCode500ResponseHeaders
+}
+
+func (response VerifyMfaCode500JSONResponse) VisitVerifyMfaCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyMfaCode503ResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type VerifyMfaCode503JSONResponse struct {
+	Body    Error
+	Headers VerifyMfaCode503ResponseHeaders
+}
+
+func (response VerifyMfaCode503JSONResponse) VisitVerifyMfaCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ConfirmTOTPRegistration Confirm the pending TOTP key
@@ -1044,12 +1847,24 @@ type StrictServerInterface interface {
 	// UpdateMfaSettings Change the MFA settings
 	// (PATCH /accounts/mfa-settings)
 	UpdateMfaSettings(ctx context.Context, request UpdateMfaSettingsRequestObject) (UpdateMfaSettingsResponseObject, error)
+	// ViewRecoveryCodes Show the recovery codes
+	// (GET /accounts/recovery-codes)
+	ViewRecoveryCodes(ctx context.Context, request ViewRecoveryCodesRequestObject) (ViewRecoveryCodesResponseObject, error)
+	// IssueRecoveryCodes Replace the recovery codes
+	// (POST /accounts/recovery-codes)
+	IssueRecoveryCodes(ctx context.Context, request IssueRecoveryCodesRequestObject) (IssueRecoveryCodesResponseObject, error)
 	// RemoveTOTP Remove the TOTP factor
 	// (DELETE /accounts/totp)
 	RemoveTOTP(ctx context.Context, request RemoveTOTPRequestObject) (RemoveTOTPResponseObject, error)
 	// GetUserMfaInfo Show the MFA state
 	// (GET /accounts/user-mfa-info)
 	GetUserMfaInfo(ctx context.Context, request GetUserMfaInfoRequestObject) (GetUserMfaInfoResponseObject, error)
+	// GetMfaStatus Show whether sign-in must ask for a code
+	// (POST /internal/mfa-status)
+	GetMfaStatus(ctx context.Context, request GetMfaStatusRequestObject) (GetMfaStatusResponseObject, error)
+	// VerifyMfaCode Verify a code at sign-in
+	// (POST /internal/verify-mfa-code)
+	VerifyMfaCode(ctx context.Context, request VerifyMfaCodeRequestObject) (VerifyMfaCodeResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx echo.Context, request any) (any, error)
@@ -1179,6 +1994,80 @@ func (sh *strictHandler) UpdateMfaSettings(ctx echo.Context) error {
 	return nil
 }
 
+// ViewRecoveryCodes operation middleware
+func (sh *strictHandler) ViewRecoveryCodes(ctx echo.Context, params ViewRecoveryCodesParams) error {
+	var request ViewRecoveryCodesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ViewRecoveryCodes(ctx.Request().Context(), request.(ViewRecoveryCodesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ViewRecoveryCodes")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ViewRecoveryCodesResponseObject); ok {
+		return validResponse.VisitViewRecoveryCodesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// IssueRecoveryCodes operation middleware
+func (sh *strictHandler) IssueRecoveryCodes(ctx echo.Context) error {
+	var request IssueRecoveryCodesRequestObject
+
+	var body IssueRecoveryCodesJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.IssueRecoveryCodes(ctx.Request().Context(), request.(IssueRecoveryCodesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "IssueRecoveryCodes")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(IssueRecoveryCodesResponseObject); ok {
+		return validResponse.VisitIssueRecoveryCodesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RemoveTOTP operation middleware
 func (sh *strictHandler) RemoveTOTP(ctx echo.Context) error {
 	var request RemoveTOTPRequestObject
@@ -1253,50 +2142,156 @@ func (sh *strictHandler) GetUserMfaInfo(ctx echo.Context, params GetUserMfaInfoP
 	return nil
 }
 
+// GetMfaStatus operation middleware
+func (sh *strictHandler) GetMfaStatus(ctx echo.Context) error {
+	var request GetMfaStatusRequestObject
+
+	var body GetMfaStatusJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetMfaStatus(ctx.Request().Context(), request.(GetMfaStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetMfaStatus")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetMfaStatusResponseObject); ok {
+		return validResponse.VisitGetMfaStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// VerifyMfaCode operation middleware
+func (sh *strictHandler) VerifyMfaCode(ctx echo.Context) error {
+	var request VerifyMfaCodeRequestObject
+
+	var body VerifyMfaCodeJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.VerifyMfaCode(ctx.Request().Context(), request.(VerifyMfaCodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "VerifyMfaCode")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(VerifyMfaCodeResponseObject); ok {
+		return validResponse.VisitVerifyMfaCodeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
 // Stored as a slice of fixed-width chunks rather than one concatenated
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7J19c9s28sffCgbNjNv5kZIdt2mrjqc/5annJrn6ZHucO9unrskliZoEGAC0rKZ67zcLkJIsyU6aJpmk",
-	"g//MBwCLxXeX4Ecg/JonqqqVRGkNH7zmJimwAvfnE62Vpj9qrWrUVqA7jd1pO62RD7ixWsiczyKuEYyS",
-	"dClFk2hRW0GHfMiMhYsS2UTplGVKs1qrXENlemzIklKgtMwUamKYLZAZlBZlgkxI9qtr7VdXCJhvgNkC",
-	"LBOWpQoNk8qyS6kmPR5xlE3FB6e8gjJTusKUR3yilczHiUqRRzwpVXI5VlnGIy6VHdcoUzLeH6HUqixd",
-	"KWUL1GNIEtVIyyNuLNbjpubn0Uq3I34d5ype8cVsfpu6+A0TS955kcG+zNS6Q2sw5hKnY5TkpHTdfycF",
-	"kjnMiFzGQjJIEqytYcDaonze3IVSJYKk9qyy9bvUefTL0QFr/bVaqxvkV43QVOXpmuUrjZ5v8MJhkyRo",
-	"zAhNraTBdW9UaAzkuEFg606dRdxg0mhhp4ekW18D1OIZToeNLehIUG8LhBQ1DTNUVMHLeFiL+Nmy53wp",
-	"MvECQaPuyvujp0pXYPmA/3xyRHJwrZFn3NVFLYW1NZ+RYaId60RJC4mlP9vGXzXiCnog2GFT10qTvBpd",
-	"toXNoN+Huu51N5FBK9F0sO/CoQIJuZA5a1VqItYY1CZi0NgCpRUJUJGIgUxZDdOKYpyCioJsbkRdgqVg",
-	"oT4IW94w8CewOAFy0hVq45vf6W33tskqVaOEWvAB3+1t93Z5xGuwhRuBfmdSP1EyE7qKSRexxlwYq8F3",
-	"5DWvlbHrynwBl+gTQRudXpGXOHUn26q3DDOYKJmyDBKrdMRE5q6TcpkwTElkKvO54hKnPTZC22hpVirR",
-	"mKgr1FNXzlASITE6E/dTPuBtB46UrUfL5vtAQGMfqnTajTNK6wVYl63z+7+1GdHn1XW5u0Bb88FR1xFn",
-	"vrN4MaaUCuvaJ0weradhg4lGu7lSf807Zt3B67WtBHybFtoW1uP75v1WN+hO+Fh3/b2/vf0XvJWC3XC2",
-	"G0OX5d0ZYbEyG59RXbRrDdMNKWUpncdtuD7yCsCUvLTmEWfRZkese7+VHSvAy9BLl0dtfnIWv4xHXljx",
-	"frp5DMkuP4KC9Otu7sK6VHmP7VsKADpsr24ZpiaSLVftwwW8LTsPmFVs5/53LClAQ2JRG5c1BD0Qjp/v",
-	"P44YsEelatKsBI1sBFO2/5gpzQq8hhQTUUHJcq2a2kTMNEnBwBU9pqLPlMy3DGsakX7hHIA6YsOTwy3D",
-	"RkrZvZ241+tRZSe7j7YMsxoSrEGjtD02lFPmHsZMpKyCKbtABizRmFI0QBl1dmqsS0gw7fFVCUbLcgJr",
-	"UZMn/3u6HX8/jP8D8e+98eCL/h8/7MXnr3ceRDv3v5vd2xAJNKRf/0n13tOY8QH/or+YZPXbGVbfT69u",
-	"UUo3rAlImuBcIEtAa4EpU40l3woa46Ccz0g5Ox9eOUN2BaVIlzpJ/auEMX6quiSWk5OTeLh4puCmWftD",
-	"N7mhkS1LlDmyL0dPH7EH336zTc8Ruo3tftVjJ8IWTEjTZJlIaC4/pnnIeHUW4h84mibwLv8pN/ck+UEO",
-	"QvrKv//62xuVv+2QtKZqhLLaO/MzmLOzpTnMGf8yYu5lYu+MC+n8NLbqEuUZ/2P5yt3dOOMRq+B6DDnu",
-	"kQzO/++rH+9tfGyGaPyko3H34+TxpUikTlMuT5Ub8ZC7Px+17Ox+3Kf+hUqnbjCVYiXoHINYPhuxfPMx",
-	"pohDlkFT2vkQG9RXIgky+Zxk8pFySiuN7k2CDtGDEihLJtWkx466I/JKAXQdLlEyzDJMbI8dokw9mSW9",
-	"uDvdlK13U28jtHoaDzOLel1uhw7WuGnfBAS90WRKe0MkXltG3qxqe7fPKyFF1VR8sDN3qpAWc9RhyvVp",
-	"C34WcdNUFejpgqjciqAgN3xwyl80pRXxU8dI2PDGNJyfU40LzJijRA0WPWekam7Fiz+1t85R9yVOPU91",
-	"zXkks4JQ16hg196RsrWnyO8AufAaqrrEZa6lbE0tjz0Pbo8G/T51q99h2QG9l/x/W7qXqOpHz+P2fn54",
-	"ePLv3ccHT/5x8Gz34OXBWbO9ff+BMKZBvTcHygtAyFcLeKL+p9jbDYtXfU3upYFjx6Pnzsf/Gnms2frP",
-	"u3bjDyotfPvl6IAqOB49v5NsUkMt2rwNY76R81El7heAdyZ8nZo6daQUzgkakzVlOb2ZLEk58TOcxk+u",
-	"a6HRxPty0480qsSWcxvWSCtKFzQpQlqKDnAvgsi7oMf+qXyWxmuLLukulXnLDLsdMmxATBtEfiwp3JUW",
-	"v7vf+wJRCkQpBF9gBEEsgREEmQRGEBhBEPx7YQTda/pfBANVBrFBa4XM27V2Nik2KG8ibFKgaVdkmO7F",
-	"qluwoST5T2UZeYzBhUFpWYXVhZ/MytwvRCyEzNeXEDV1ChZfZHDYGfK+Fg99iJWDy2/G5lLUsXKVQRnX",
-	"igJJ80EGpcEPs8LwrVuffYS1R3fl09V1jLdmVj/kjMLaKyUNT+Cw3ies9wkwJqz3CXQmRGNY7xPUElhe",
-	"YHmB5QWWF1heYHmB5f391vs47uG8/OLpcM5E3o3oWWVrP9glbnqNGWGlrnD1Mz+HnLq1PeQF++ZP/7Sr",
-	"6Yjae1/ADisQ5WapLmyFNNVozA9sImxBr//CRvMIRk13zL9LzrrvUn3N0Vt8Mzv7BLDY8odwUi2PTnik",
-	"BTgW4FiAYwGOBTgWojHAsaCWAMcCHAtwLMCxAMcCHAtw7G8Hxzyvcl6+iUHegY3RHD2uMoi7zcfyTV9L",
-	"HcLUsEkhkmK+3M2uMBnj18OlTMneho/f7LFB3e1nF/EaNFRonfJP3x/bcju3vWpQTxcbt3WYazESbyRg",
-	"5x9kB6q7UlDnmfexV9TWfE1ieJ4FMnbbHHm+E2YFNin8kC/fHaQT0FhAYwGNhWgMaCyoJaCxIJaAxoJM",
-	"AhoLaCwI/tNFY4eFmixWjVl6+3hrLLb0rwEclFre1P/0fBbd/DcBp+ezcyqgrzZDrAOt0sa/bAwP9n1w",
-	"6A379oulffvP57aubYvU4TRyaek2CrKqWxrX1M7dV6hFtth+qsVfd3V6dj77XwAAAP//",
+	"7J3/cts2EsdfBYN2Ju0cJdtxk7bqZHpqmvTcJBef5dS9i33umlyKqEiABUDLbOp3vwFAyhJFO4njeJLc",
+	"/mdZJH7sfncBfASQr3isilJJlNbw0Stu4gwL8H8+0lpp90epVYnaCvT/xvbfti6Rj7ixWsgpP4+4RjBK",
+	"uq8SNLEWpRXuIx8zY+EkRzZXOmGp0qzUaqqhMEM2ZnEuUFpmMjU3zGbIDEqLMkYmJPvN1/abvwlYqIDZ",
+	"DCwTliUKDZPKsplU8yGPOMqq4KOXvIA8VbrAhEd8rpWcHscqQR7xOFfx7FilKY+4VPa4RJm4xodPKLXK",
+	"c3+XxjKH2v/pbvF/KJuhPoY4VpW0POLGYnlclfwo6pgi4meDqRp07HO+uEyd/I6xdRZ7lsKOTNW6kUsw",
+	"Zob1MUpnuGTdpgcZuuYwI6ZyICSDOMbSGgasuZUvqjtRKkeQrj6rbHmdMvef7++yxobdUr3j/6iEdkW+",
+	"XGt5p9KjfitMLNjK3JodNMbqFHXtdWGOc0ztetF7zUW+4yaoDjR6xVUGE1ajk0EhpCic7jYXNQlpcYr6",
+	"7S1eVMYyMLNG7wuzs0b+Sw26jif6uv0G/plUcYzG7KEplTS47qUCjYEp9iSFPtH/glqkApOHrhc9ZdlM",
+	"9ZoKrE8P3h5zMEvx7nrQ7d56WN6i3zueaPrUX/+6xc8jbjCutLD1xKXjYBgoxROsx5XN3CfhWpohJKhd",
+	"9oLCFfDrYFyKwZNl0Ye7XN9PEDTq9v7w6bHSBVg+4j8f7LuM5mtzkvLfXpSSWVty3yx9KmJcakc308+w",
+	"Zir1jpqCxTnUd0wr7yHbsewEcyWnhlnFpGJNNnXJ+5IeTUKV/b1yphJNAo2VtBB7fzY3/1GJUxiCYJOq",
+	"LJV2Tqt03nTHjDY2oCyH7UWue53O7O74OCxAwlTIadtYEzkZaBMxqGyG0ooY3C0RA5mwEurCDaZu9HJW",
+	"WDSizMG6Ucn1Qth8pYE/BVPxiJ+iNqH6reHmcNO1SpUooRR8xLeHm8NtHvESbOY1sdE2aSNWMhW6GLhQ",
+	"GGicCmM1hI684qUyPTp/BjMMI24zDIZ84zzo/tkU7dyHsZIJSyG2SkdMpBdxKAxTEoPHwbp7h2wPbaWl",
+	"6RSykryMc7iLet/EnYSPeNOBfWXLveXmh0hCY39QSd36GaUNIVHmjfE3fm+mHmECs55X4ibbrNpgv+2I",
+	"bdPLkk9d0i3LMDPhPdnEYKzR9hcavmtDoWvg9dI6GaPJ8E0NPSli5XqrK/T/CAna9/fu5uY7WCsB2/Pf",
+	"1fTl05DFwvROBttI1RrqnnFgaY40aML1YVAAJs5KaxbxLeo3xLr1G9mxDIIMg3R51OQX3+JfB3tBWIOd",
+	"pN+Hrl3Bg8Lp11/chnWupj6diVBB8+0dw9RcsuWiQ7hAaMvWfZf3tu5+w+IMNMQWtfFZQ7gZy4unOz9G",
+	"DNjDXFVJmrsxZw9qtvOjG/4zPIMEY1FAzqZaVaWJmKnijIG/9YW79YmS0zuGVZVIPvMGQB2x8cHkjmF7",
+	"StkHW4PhcOgKO9h+eMcwqyHGEjRKO2RjWTM/w2UiYQXU7AQZsFhj4qIB8qhtp58ax5gMeVeC0bKcwFrU",
+	"zpL/fbk5+HY8+A8M/hwejz7b+Ou7B4OjV1v3o62735x/3hMJzqVfvaV6P9eY8hH/bONiNbPRLGU2wjrm",
+	"EqW0bo1BuvH9BFkMWgtMmKrcVMytM4Qh5XxEytl6/8oZs1PIRbLUSde/QhgT1n9LYjk4OBiML8YU7Js0",
+	"/eCnW86zeY5yiuyLvccP2f2v7226ccRdxra/HLIDYTMmpKnSVMRu0Xzs5iHH3VlIGHC0Wyn7/Kf8/MvJ",
+	"D6YgZCj826++Xin8TV3SNFUj5MWDwzCDOTxcmsMc8i8i5lftDw65kN5Ox1bNUB7yv5a/ubobhzxiBZwd",
+	"wxQfOBkc/e3L7z/vHTYpGj/oaNy+nTy+FImu0y6XJ8p7nHL3x6OWre3bHfVPVFJ7ZyrFctBTJLF8NGK5",
+	"dxtTxDFLocrtwsUNACGZfEQyuaWc0kijXUm4jxhACeQ5k2o+ZPvtJ2eVDNz3MEPJME0xtkM2QZmEn0Cc",
+	"XvyVfso2XNXbHlpdD8apRb0ut4mHNX7aNwfhVjSp0qEhEs8sc9YsSnu1zRdsc6uXbZLgP1jBn0fcVEUB",
+	"ur4gKpciKJgaPnrJn1W5FYPHnpGw8co0nB+5Ei8w4xQlarAYOKMr5lK8+FNz6eL3oxnWgaf66gKS6SDU",
+	"NSrY1revbBkI8DUgF55BUea4zLWULV3Nx4EHN59GGxuuWxstlh25dcnfm7uHsSq+Dzzuwc8/TA7+vf3j",
+	"7qN/7D7Z3v1197Da3Lx7XxhToX6wAMoXgJB3bwiM/63Y20qLu7Z25nWOYy/2nnob/2svYM3GfsG0vb9S",
+	"NvDt+f6uK+DF3tMryaarqEGbl2HM13I+V0ig99clfK2aWnUkLpxjNCat8rxeTZZOOYMnWA8enZVCoxns",
+	"yL4fl1SODec2rJJW5D5oEoQkFy3gvgiiYIIh+6cKWRrPLPqku3TPG2bYTcqwhJh6RP5CunBXWvzpf7ol",
+	"okREiYKPGAGJhRgByYQYATECEvyNMIJ2mf6OYKBIYWDQWiGnzcZNG/dsEJvMhY0zNM2ODNMurNoNG0o6",
+	"+6k0dRZjcGJQWlZgcRIms3IadvxmQk7XtxBVZQIWn6UwaRtyU5uH3sc21OWVsZmJcqB8YZAPSuUCSfNR",
+	"CrnB97Nt941rP7+FvUdX5dPu5tNLM2twud+pGZSS0AhM+31ovw/BGNrvQ3SGopH2+5BaiOURyyOWRyyP",
+	"WB6xPGJ5n95+H889vJWfPR4vmMj1iF572GuwOOw1xd7Tsq8/7dd/hnYd4J0KnLenbx/6WiNegoYCrQ+F",
+	"l68uP+t1xzBIEo3GfMfmwmZuOS9stIhI1O6KxeF9f9r0jwp1fXHYFAsQOV92Tdqej22/6jrg6L2cunuL",
+	"U3XXPiJXSe+HVUfROEfE7LK58+JpGwXYOAsuX76apEPIjJAZITOKRkJmpBZCZiQWQmYkE0JmhMxI8B8u",
+	"Mptkat7YuANC3gyZRVc+XEvivIvCUqWXWVlQfKnxVKjKP0wrbGE6VSJZB2T+iFmXkN3MFrdAuEY3R9he",
+	"y856QNX5R4vT1j1NAyCxNNp9RiiNUBqhNIpGQmmkFkJphNIIpRFKI5RGKI1Q2ieH0vZCfe9C01Y2oPm3",
+	"Onh/59i3ktnDQp1id+eZP/PYPlzKGcK+/tnz2pe0375FgnDazZ3LXH4Su1TL3qFRjfgY8THiY8THiI9R",
+	"NBIfI7UQHyM+RnyM+BjxMeJjxMc+QT5WqEaEqxjkGmzMzdEHRQqD9u2XvWczJ1AbNs9EnC2et2Y7TMaE",
+	"B7IlTMlhz9PX7QuDun1L8f/nYcyrUlBrmZt4WeGdxUPxaDwjMkanMAmNERojNEbRSGiM1EJojNAYoTFC",
+	"Y4TGCI0RGvuET2H6x5ZZt/p4GyzmH1gvIQ9vIbBgK3P5ewl7oFj75PxmFXKKWqQ1A6fbsEgBY+ZKJ72E",
+	"7FkKk1DlTe0da8HYVbvHIqcJH4HVidOvsK7pM5TG90JYHvECzp6inNqMj+7euxe5YGk/b/UtUJYJVtuG",
+	"o1t4/P+1uFtjcyJvRN6IvJF0Pljy1s62ZlgTeiP0RuFIMIXEQjCFZEIwhWAKCf7mYArGlRa29htzGlU+",
+	"wdpNK/no5dH50RpvmXfeG1hUxjIwM/+IKli8N7ChMJNwVZe4BFbityL5Gy7FLuPFWwnddYv3Pl5M6Fyl",
+	"ZRkxX/nKib0hewRxFu4Tpnm/od+yFOOQPZd5zYDd3dxkBYJsHjbvQ7C5QYtp1ve0ed/0Zyk8DD39iOFN",
+	"xFvjdweytzb2atX3v3pTUNQ04cPkRb84VwtMvKffCRmtaIomBISLLhOImw20meq7xqXg1tsm8OeaxEPA",
+	"iIARASMKRwJGJJb3J5a7396CWJRiBciazbWS0+YxI2zfeVtJZHMI84FcqRkmDOx1lvaVtCK/WNH7eYaz",
+	"bqwKpHU98U7incQ7iXcS7yTeuc47f2l2dIVRE2zLPPv5Zrf0E788WZQcueAS3bpcIPQei9zVKqnCkmi8",
+	"uxMiRvOIVzrnI55ZW5rRxgaUYujXPUMQ3BXYtKtb2vMWYTo752AxcYJp3vZZld4HHmy2O+QWByqv2kZ3",
+	"fnT+vwAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -122,7 +122,7 @@ func (s *service) newAPI(observed store.Backend) (http.Handler, error) {
 		return nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
 	}
 	authenticator, err := auth.New(auth.Config{
-		Keys:       keyFinder{store.NewAPIKeys(observed, s.now)},
+		Keys:       keyFinder{store.NewAPIKeys(observed, s.now), store.NewServiceKeys(observed, s.now)},
 		KeyTime:    api.AuthenticateTimeout,
 		HMACSecret: s.settings.JWTSecret,
 		KeySet:     s.keySet,
@@ -212,12 +212,21 @@ func (s *service) registerMetrics() {
 	}
 }
 
-// keyFinder finds API keys in the store for package auth.
-type keyFinder struct{ keys *store.APIKeys }
+// keyFinder finds API keys and service keys in the store for package auth.
+type keyFinder struct{ keys, serviceKeys *store.APIKeys }
 
 // FindAPIKey implements auth.KeyFinder.
 func (f keyFinder) FindAPIKey(ctx context.Context, key string) (auth.Principal, error) {
-	record, err := f.keys.Find(ctx, key)
+	return find(ctx, f.keys, key)
+}
+
+// FindServiceKey implements auth.KeyFinder.
+func (f keyFinder) FindServiceKey(ctx context.Context, key string) (auth.Principal, error) {
+	return find(ctx, f.serviceKeys, key)
+}
+
+func find(ctx context.Context, keys *store.APIKeys, key string) (auth.Principal, error) {
+	record, err := keys.Find(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return auth.Principal{}, auth.ErrUnknownKey
 	}

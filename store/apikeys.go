@@ -11,52 +11,71 @@ import (
 	"time"
 )
 
-const (
-	apiKeyPrefix = "mfa:apikey:"
+// keyKind tells API keys from service keys.
+type keyKind struct {
+	prefix string // of entries
 	// Without the prefix, a digest could begin with a dash, which command lines take for a flag.
-	apiKeyIDPrefix = "key_"
+	idPrefix string
+}
+
+const apiKeyPrefix = "mfa:apikey:"
+
+var (
+	apiKeyKind     = keyKind{apiKeyPrefix, "key_"}
+	serviceKeyKind = keyKind{"mfa:servicekey:", "svc_"}
 )
 
-// APIKey is the record of an API key. The store does not have the API key itself.
+// APIKey is the record of an API key or of a service key. The store does not have the key itself.
 type APIKey struct {
-	ID      string    `json:"id"`      // key_ and the digest of the API key; public; Revoke takes it
-	Account string    `json:"account"` // the one account that the API key acts for
-	Email   string    `json:"email"`   // label in the authenticator app
+	ID      string    `json:"id"`                // a prefix and the digest of the key; public; Revoke takes it
+	Account string    `json:"account,omitempty"` // the one account that the API key acts for
+	Email   string    `json:"email,omitempty"`   // label in the authenticator app
+	Name    string    `json:"name,omitempty"`    // of the service that has the service key
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
 	// LastUsed is the hour in which Find last found the API key; zero means never.
 	LastUsed time.Time `json:"last_used,omitzero"`
 }
 
-// APIKeys keeps the records of API keys under the digest of the API key. It is safe for
-// concurrent use.
+// APIKeys keeps the records of API keys, or of service keys, under the digest of the key. It is
+// safe for concurrent use.
 type APIKeys struct {
 	backend Backend
 	now     func() time.Time
+	kind    keyKind
 }
 
 // NewAPIKeys returns an APIKeys that keeps its records in backend.
 func NewAPIKeys(backend Backend, now func() time.Time) *APIKeys {
-	return &APIKeys{backend: backend, now: now}
+	return &APIKeys{backend: backend, now: now, kind: apiKeyKind}
+}
+
+// NewServiceKeys returns an APIKeys for service keys: an API key is none of them.
+func NewServiceKeys(backend Backend, now func() time.Time) *APIKeys {
+	return &APIKeys{backend: backend, now: now, kind: serviceKeyKind}
 }
 
 // Create stores the record of a new API key for account, and returns it. The record ends
 // after lifetime. The caller hands the API key itself over; the store keeps its digest.
 func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifetime time.Duration) (APIKey, error) {
-	created := a.now().UTC().Truncate(time.Second)
+	return a.create(ctx, key, APIKey{Account: account, Email: email}, lifetime)
+}
+
+// CreateForService is Create for a service key of the service name.
+func (a *APIKeys) CreateForService(ctx context.Context, key, name string, lifetime time.Duration) (APIKey, error) {
+	return a.create(ctx, key, APIKey{Name: name}, lifetime)
+}
+
+func (a *APIKeys) create(ctx context.Context, key string, record APIKey, lifetime time.Duration) (APIKey, error) {
 	name := Digest(key)
-	record := APIKey{
-		ID:      apiKeyIDPrefix + name,
-		Account: account,
-		Email:   email,
-		Created: created,
-		Expires: created.Add(lifetime),
-	}
+	record.ID = a.kind.idPrefix + name
+	record.Created = a.now().UTC().Truncate(time.Second)
+	record.Expires = record.Created.Add(lifetime)
 	value, err := json.Marshal(record)
 	if err != nil {
 		return APIKey{}, fmt.Errorf("encode API key: %w", err)
 	}
-	existing, err := a.backend.PutIfAbsent(ctx, apiKeyPrefix+name, value, lifetime)
+	existing, err := a.backend.PutIfAbsent(ctx, a.kind.prefix+name, value, lifetime)
 	if err != nil {
 		return APIKey{}, fmt.Errorf("create API key: %w", err)
 	}
@@ -69,12 +88,12 @@ func (a *APIKeys) Create(ctx context.Context, key, account, email string, lifeti
 // Find returns the record of key, or ErrNotFound if key was never created, has expired or
 // was revoked. Find also notes the hour of this use.
 func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
-	name := apiKeyPrefix + Digest(key)
+	name := a.kind.prefix + Digest(key)
 	value, err := a.backend.Get(ctx, name)
 	if err != nil {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
-	record, err := decodeAPIKey(name, value)
+	record, err := a.kind.decode(name, value)
 	if err != nil {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
@@ -98,7 +117,7 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 	if err != nil {
 		return APIKey{}, fmt.Errorf("encode API key: %w", err)
 	}
-	if err := a.backend.Update(ctx, apiKeyPrefix+Digest(key), value); errors.Is(err, ErrNotFound) {
+	if err := a.backend.Update(ctx, a.kind.prefix+Digest(key), value); errors.Is(err, ErrNotFound) {
 		return APIKey{}, fmt.Errorf("find API key: %w", err)
 	}
 	return record, nil
@@ -107,16 +126,16 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 // List returns the records of the live API keys, oldest first. With damaged records it
 // returns the others and an error.
 func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
-	values, err := Entries(ctx, a.backend, apiKeyPrefix)
+	values, err := Entries(ctx, a.backend, a.kind.prefix)
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", err)
 	}
 	records := make([]APIKey, 0, len(values))
 	var damaged error
 	for name, value := range values {
-		record, err := decodeAPIKey(name, value)
+		record, err := a.kind.decode(name, value)
 		if err != nil {
-			damaged = errors.Join(damaged, fmt.Errorf("list API keys: %s: %w", apiKeyID(name), err))
+			damaged = errors.Join(damaged, fmt.Errorf("list API keys: %s: %w", a.kind.id(name), err))
 			continue
 		}
 		if a.now().Before(record.Expires) {
@@ -132,25 +151,25 @@ func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 // Revoke ends the API key with this id at once: a Find that begins after Revoke has
 // returned does not find it. Revoke returns ErrNotFound if no live API key has the id.
 func (a *APIKeys) Revoke(ctx context.Context, id string) error {
-	name, ok := strings.CutPrefix(id, apiKeyIDPrefix)
+	name, ok := strings.CutPrefix(id, a.kind.idPrefix)
 	if !ok {
 		return fmt.Errorf("revoke API key: %w", ErrNotFound)
 	}
-	if err := a.backend.Delete(ctx, apiKeyPrefix+name); err != nil {
+	if err := a.backend.Delete(ctx, a.kind.prefix+name); err != nil {
 		return fmt.Errorf("revoke API key: %w", err)
 	}
 	return nil
 }
 
-// apiKeyID returns the id of the API key whose record the backend has under name.
-func apiKeyID(name string) string { return apiKeyIDPrefix + strings.TrimPrefix(name, apiKeyPrefix) }
+// id returns the id of the key whose record the backend has under name.
+func (k keyKind) id(name string) string { return k.idPrefix + strings.TrimPrefix(name, k.prefix) }
 
-// decodeAPIKey returns ErrUnavailable for a damaged record, because it is unknown whether
+// decode returns ErrUnavailable for a damaged record, because it is unknown whether
 // its API key is valid. The error does not show the record. The record of another API key is
 // damaged, too: if replies of Redis were ever mixed up, no caller may get another's account.
-func decodeAPIKey(name string, value []byte) (APIKey, error) {
+func (k keyKind) decode(name string, value []byte) (APIKey, error) {
 	var record APIKey
-	if err := json.Unmarshal(value, &record); err != nil || record.ID != apiKeyID(name) || record.Account == "" || record.Expires.IsZero() {
+	if err := json.Unmarshal(value, &record); err != nil || record.ID != k.id(name) || record.Account == "" && record.Name == "" || record.Expires.IsZero() {
 		return APIKey{}, fmt.Errorf("damaged record: %w", ErrUnavailable)
 	}
 	return record, nil

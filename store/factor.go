@@ -43,10 +43,12 @@ type Factor struct {
 	Recovery Attempts // with recovery codes
 }
 
-// Attempts counts failed attempts since the last success.
+// Attempts are the failed attempts with one kind of code. Package mfa has the rules.
 type Attempts struct {
-	Failures uint8
-	Until    time.Time // the next attempt may come then; zero: now
+	Failures uint8     // since the last success
+	Until    time.Time // no attempt is evaluated before; zero: now
+	Recent   uint8     // failures that are not forgotten yet
+	RecentAt time.Time // from then on, the oldest of them is being forgotten
 }
 
 // MaxRecoveryCodes is the number of recovery codes of a new factor.
@@ -114,20 +116,31 @@ var factorStates = []State{1: Enrolled, 2: Off, 3: Removed}
 // factorRecord is the plaintext of a sealed factor, big endian, before the recovery codes.
 // Times are Unix milliseconds; 0: none.
 type factorRecord struct {
-	Version, State                 uint8
-	Changed                        int64
-	Secret                         Secret
-	ConfirmStep, LastStep          int64
-	TOTPFailures, RecoveryFailures uint8
-	TOTPUntil, RecoveryUntil       int64
+	Version, State        uint8
+	Changed               int64
+	Secret                Secret
+	ConfirmStep, LastStep int64
+	TOTP, Recovery        attemptsRecord
+}
+
+type attemptsRecord struct {
+	Failures, Recent uint8
+	Until, RecentAt  int64
+}
+
+func (a Attempts) record() attemptsRecord {
+	return attemptsRecord{a.Failures, a.Recent, milliseconds(a.Until), milliseconds(a.RecentAt)}
+}
+
+func (r attemptsRecord) attempts() Attempts {
+	return Attempts{r.Failures, atMilliseconds(r.Until), r.Recent, atMilliseconds(r.RecentAt)}
 }
 
 func (f Factor) encode() []byte {
 	record := factorRecord{
 		Version: factorVersion, State: uint8(max(0, slices.Index(factorStates, f.State))), Changed: milliseconds(f.Changed),
 		Secret: f.Secret, ConfirmStep: f.ConfirmStep, LastStep: f.LastStep,
-		TOTPFailures: f.TOTP.Failures, TOTPUntil: milliseconds(f.TOTP.Until),
-		RecoveryFailures: f.Recovery.Failures, RecoveryUntil: milliseconds(f.Recovery.Until),
+		TOTP: f.TOTP.record(), Recovery: f.Recovery.record(),
 	}
 	var b bytes.Buffer
 	_ = binary.Write(&b, binary.BigEndian, record)          // A Buffer takes all of it,
@@ -146,8 +159,7 @@ func decodeFactor(b []byte) (Factor, error) {
 	f := Factor{
 		State: factorStates[record.State], Changed: atMilliseconds(record.Changed),
 		Secret: record.Secret, ConfirmStep: record.ConfirmStep, LastStep: record.LastStep,
-		TOTP:     Attempts{record.TOTPFailures, atMilliseconds(record.TOTPUntil)},
-		Recovery: Attempts{record.RecoveryFailures, atMilliseconds(record.RecoveryUntil)},
+		TOTP: record.TOTP.attempts(), Recovery: record.Recovery.attempts(),
 	}
 	for code := range slices.Chunk(b[n:], len(RecoveryCode{})) {
 		if len(code) != len(RecoveryCode{}) || len(f.RecoveryCodes) == MaxRecoveryCodes {

@@ -82,7 +82,7 @@ func TestREADME_FactorVectorOpens(t *testing.T) {
 	got, err := factors.Find(t.Context(), row(t, "account"))
 	want := store.Factor{
 		State: store.Enrolled, Changed: timeRow(t, "enrolled"), Secret: got.Secret,
-		RecoveryCodes: []store.RecoveryCode{store.RecoveryCode(hexRow(t, "recovery code (hex)"))}, TOTP: store.Attempts{Failures: 1},
+		RecoveryCodes: []store.RecoveryCode{store.RecoveryCode(hexRow(t, "recovery code (hex)"))}, TOTP: store.Attempts{Failures: 1, Recent: 1, RecentAt: timeRow(t, "failed attempt")},
 	}
 	if _, err := fmt.Sscanf(row(t, "step of the code, last step"), "%d, %d", &want.ConfirmStep, &want.LastStep); err != nil {
 		t.Fatal(err)

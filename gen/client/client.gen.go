@@ -17,6 +17,24 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for VerifiedCodeMethod.
+const (
+	RecoveryCode VerifiedCodeMethod = "recovery_code"
+	TOTP         VerifiedCodeMethod = "totp"
+)
+
+// Valid indicates whether the value is a known member of the VerifiedCodeMethod enum.
+func (e VerifiedCodeMethod) Valid() bool {
+	switch e {
+	case RecoveryCode:
+		return true
+	case TOTP:
+		return true
+	default:
+		return false
+	}
+}
+
 // Error defines model for Error.
 type Error struct {
 	Error string `json:"error,omitempty"`
@@ -34,10 +52,34 @@ type MfaInfo struct {
 	TOTPEnabled bool `json:"totp_enabled"`
 }
 
+// MfaStatus defines model for MfaStatus.
+type MfaStatus struct {
+	// PasskeyEnabled Whether sign-in accepts a passkey
+	PasskeyEnabled bool `json:"passkey_enabled"`
+
+	// RecoveryCodesLeft Recovery codes that are not used yet
+	RecoveryCodesLeft int `json:"recovery_codes_left"`
+
+	// TOTPEnabled Whether sign-in must ask for a TOTP code or a recovery code
+	TOTPEnabled bool `json:"totp_enabled"`
+}
+
 // SuccessResponse defines model for SuccessResponse.
 type SuccessResponse struct {
 	Message string `json:"message,omitempty"`
 }
+
+// VerifiedCode defines model for VerifiedCode.
+type VerifiedCode struct {
+	// Method What the code was
+	Method VerifiedCodeMethod `json:"method"`
+
+	// RecoveryCodesLeft Recovery codes that are not used yet
+	RecoveryCodesLeft int `json:"recovery_codes_left"`
+}
+
+// VerifiedCodeMethod What the code was
+type VerifiedCodeMethod string
 
 // ConfirmTOTPRegistrationJSONBody defines parameters for ConfirmTOTPRegistration.
 type ConfirmTOTPRegistrationJSONBody struct {
@@ -81,6 +123,28 @@ type UpdateMfaSettingsJSONBody struct {
 	TOTPEnabled *bool `json:"totp_enabled,omitempty"`
 }
 
+// ViewRecoveryCodesParams defines parameters for ViewRecoveryCodes.
+type ViewRecoveryCodesParams struct {
+	// Email The account's address; without it, the caller's account
+	Email openapi_types.Email `form:"email,omitempty" json:"email,omitempty"`
+}
+
+// ViewRecoveryCodes200JSONResponseBody defines parameters for ViewRecoveryCodes.
+type ViewRecoveryCodes200JSONResponseBody struct {
+	Data []string `json:"data"`
+}
+
+// IssueRecoveryCodesJSONBody defines parameters for IssueRecoveryCodes.
+type IssueRecoveryCodesJSONBody struct {
+	// Email The account's address; without it, the caller's account
+	Email openapi_types.Email `json:"email,omitempty"`
+}
+
+// IssueRecoveryCodes200JSONResponseBody defines parameters for IssueRecoveryCodes.
+type IssueRecoveryCodes200JSONResponseBody struct {
+	Data []string `json:"data"`
+}
+
 // RemoveTOTPJSONBody defines parameters for RemoveTOTP.
 type RemoveTOTPJSONBody struct {
 	// Email The account's address; without it, the caller's account
@@ -98,14 +162,48 @@ type GetUserMfaInfo200JSONResponseBody struct {
 	Data MfaInfo `json:"data"`
 }
 
+// GetMfaStatusJSONBody defines parameters for GetMfaStatus.
+type GetMfaStatusJSONBody struct {
+	// Account The account, as the sub of its tokens has it
+	Account string `json:"account"`
+}
+
+// GetMfaStatus200JSONResponseBody defines parameters for GetMfaStatus.
+type GetMfaStatus200JSONResponseBody struct {
+	Data MfaStatus `json:"data"`
+}
+
+// VerifyMfaCodeJSONBody defines parameters for VerifyMfaCode.
+type VerifyMfaCodeJSONBody struct {
+	// Account The account, as the sub of its tokens has it
+	Account string `json:"account"`
+
+	// Code A code of the authenticator app, or a recovery code
+	Code string `json:"code"`
+}
+
+// VerifyMfaCode200JSONResponseBody defines parameters for VerifyMfaCode.
+type VerifyMfaCode200JSONResponseBody struct {
+	Data VerifiedCode `json:"data"`
+}
+
 // ConfirmTOTPRegistrationJSONRequestBody defines body for ConfirmTOTPRegistration for application/json ContentType.
 type ConfirmTOTPRegistrationJSONRequestBody ConfirmTOTPRegistrationJSONBody
 
 // UpdateMfaSettingsJSONRequestBody defines body for UpdateMfaSettings for application/json ContentType.
 type UpdateMfaSettingsJSONRequestBody UpdateMfaSettingsJSONBody
 
+// IssueRecoveryCodesJSONRequestBody defines body for IssueRecoveryCodes for application/json ContentType.
+type IssueRecoveryCodesJSONRequestBody IssueRecoveryCodesJSONBody
+
 // RemoveTOTPJSONRequestBody defines body for RemoveTOTP for application/json ContentType.
 type RemoveTOTPJSONRequestBody RemoveTOTPJSONBody
+
+// GetMfaStatusJSONRequestBody defines body for GetMfaStatus for application/json ContentType.
+type GetMfaStatusJSONRequestBody GetMfaStatusJSONBody
+
+// VerifyMfaCodeJSONRequestBody defines body for VerifyMfaCode for application/json ContentType.
+type VerifyMfaCodeJSONRequestBody VerifyMfaCodeJSONBody
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -224,6 +322,31 @@ type ClientInterface interface {
 	// Corresponds with PATCH /accounts/mfa-settings (the `UpdateMfaSettings` operationId).
 	UpdateMfaSettings(ctx context.Context, body UpdateMfaSettingsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ViewRecoveryCodes Show the recovery codes
+	//
+	// Returns the account's recovery codes that are not used yet.
+	//
+	// Corresponds with GET /accounts/recovery-codes (the `ViewRecoveryCodes` operationId).
+	ViewRecoveryCodes(ctx context.Context, params *ViewRecoveryCodesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// IssueRecoveryCodesWithBody Replace the recovery codes
+	//
+	// Makes new recovery codes for the account. The previous ones are void.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+	IssueRecoveryCodesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// IssueRecoveryCodes Replace the recovery codes
+	//
+	// Makes new recovery codes for the account. The previous ones are void.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+	IssueRecoveryCodes(ctx context.Context, body IssueRecoveryCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RemoveTOTPWithBody Remove the TOTP factor
 	//
 	// Removes the account's TOTP factor and its recovery codes.
@@ -248,6 +371,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /accounts/user-mfa-info (the `GetUserMfaInfo` operationId).
 	GetUserMfaInfo(ctx context.Context, params *GetUserMfaInfoParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMfaStatusWithBody Show whether sign-in must ask for a code
+	//
+	// Says which factors sign-in has to verify after the password.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+	GetMfaStatusWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMfaStatus Show whether sign-in must ask for a code
+	//
+	// Says which factors sign-in has to verify after the password.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+	GetMfaStatus(ctx context.Context, body GetMfaStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyMfaCodeWithBody Verify a code at sign-in
+	//
+	// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+	VerifyMfaCodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyMfaCode Verify a code at sign-in
+	//
+	// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+	VerifyMfaCode(ctx context.Context, body VerifyMfaCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ConfirmTOTPRegistrationWithBody Confirm the pending TOTP key
@@ -343,6 +502,61 @@ func (c *Client) UpdateMfaSettings(ctx context.Context, body UpdateMfaSettingsJS
 	return c.Client.Do(req)
 }
 
+// ViewRecoveryCodes Show the recovery codes
+//
+// Returns the account's recovery codes that are not used yet.
+//
+// Corresponds with GET /accounts/recovery-codes (the `ViewRecoveryCodes` operationId).
+func (c *Client) ViewRecoveryCodes(ctx context.Context, params *ViewRecoveryCodesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewViewRecoveryCodesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// IssueRecoveryCodesWithBody Replace the recovery codes
+//
+// Makes new recovery codes for the account. The previous ones are void.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+func (c *Client) IssueRecoveryCodesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewIssueRecoveryCodesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// IssueRecoveryCodes Replace the recovery codes
+//
+// Makes new recovery codes for the account. The previous ones are void.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+func (c *Client) IssueRecoveryCodes(ctx context.Context, body IssueRecoveryCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewIssueRecoveryCodesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RemoveTOTPWithBody Remove the TOTP factor
 //
 // Removes the account's TOTP factor and its recovery codes.
@@ -388,6 +602,82 @@ func (c *Client) RemoveTOTP(ctx context.Context, body RemoveTOTPJSONRequestBody,
 // Corresponds with GET /accounts/user-mfa-info (the `GetUserMfaInfo` operationId).
 func (c *Client) GetUserMfaInfo(ctx context.Context, params *GetUserMfaInfoParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetUserMfaInfoRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMfaStatusWithBody Show whether sign-in must ask for a code
+//
+// Says which factors sign-in has to verify after the password.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+func (c *Client) GetMfaStatusWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMfaStatusRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMfaStatus Show whether sign-in must ask for a code
+//
+// Says which factors sign-in has to verify after the password.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+func (c *Client) GetMfaStatus(ctx context.Context, body GetMfaStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMfaStatusRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyMfaCodeWithBody Verify a code at sign-in
+//
+// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+func (c *Client) VerifyMfaCodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyMfaCodeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyMfaCode Verify a code at sign-in
+//
+// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+func (c *Client) VerifyMfaCode(ctx context.Context, body VerifyMfaCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyMfaCodeRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -505,6 +795,96 @@ func NewUpdateMfaSettingsRequestWithBody(server string, contentType string, body
 	return req, nil
 }
 
+// NewViewRecoveryCodesRequest constructs an http.Request for the ViewRecoveryCodes method
+func NewViewRecoveryCodesRequest(server string, params *ViewRecoveryCodesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/accounts/recovery-codes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "email", params.Email, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "email"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewIssueRecoveryCodesRequest calls the generic IssueRecoveryCodes builder with application/json body
+func NewIssueRecoveryCodesRequest(server string, body IssueRecoveryCodesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewIssueRecoveryCodesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewIssueRecoveryCodesRequestWithBody constructs an http.Request for the IssueRecoveryCodes method, with any body, and a specified content type
+func NewIssueRecoveryCodesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/accounts/recovery-codes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewRemoveTOTPRequest calls the generic RemoveTOTP builder with application/json body
 func NewRemoveTOTPRequest(server string, body RemoveTOTPJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -591,6 +971,86 @@ func NewGetUserMfaInfoRequest(server string, params *GetUserMfaInfoParams) (*htt
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewGetMfaStatusRequest calls the generic GetMfaStatus builder with application/json body
+func NewGetMfaStatusRequest(server string, body GetMfaStatusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewGetMfaStatusRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewGetMfaStatusRequestWithBody constructs an http.Request for the GetMfaStatus method, with any body, and a specified content type
+func NewGetMfaStatusRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/mfa-status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewVerifyMfaCodeRequest calls the generic VerifyMfaCode builder with application/json body
+func NewVerifyMfaCodeRequest(server string, body VerifyMfaCodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewVerifyMfaCodeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewVerifyMfaCodeRequestWithBody constructs an http.Request for the VerifyMfaCode method, with any body, and a specified content type
+func NewVerifyMfaCodeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/verify-mfa-code")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -684,6 +1144,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PATCH /accounts/mfa-settings (the `UpdateMfaSettings` operationId).
 	UpdateMfaSettingsWithResponse(ctx context.Context, body UpdateMfaSettingsJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMfaSettingsResponse, error)
 
+	// ViewRecoveryCodesWithResponse Show the recovery codes
+	//
+	// Returns the account's recovery codes that are not used yet.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /accounts/recovery-codes (the `ViewRecoveryCodes` operationId).
+	ViewRecoveryCodesWithResponse(ctx context.Context, params *ViewRecoveryCodesParams, reqEditors ...RequestEditorFn) (*ViewRecoveryCodesResponse, error)
+
+	// IssueRecoveryCodesWithBodyWithResponse Replace the recovery codes
+	//
+	// Makes new recovery codes for the account. The previous ones are void.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+	IssueRecoveryCodesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*IssueRecoveryCodesResponse, error)
+
+	// IssueRecoveryCodesWithResponse Replace the recovery codes
+	//
+	// Makes new recovery codes for the account. The previous ones are void.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+	IssueRecoveryCodesWithResponse(ctx context.Context, body IssueRecoveryCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueRecoveryCodesResponse, error)
+
 	// RemoveTOTPWithBodyWithResponse Remove the TOTP factor
 	//
 	// Removes the account's TOTP factor and its recovery codes.
@@ -710,6 +1197,42 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /accounts/user-mfa-info (the `GetUserMfaInfo` operationId).
 	GetUserMfaInfoWithResponse(ctx context.Context, params *GetUserMfaInfoParams, reqEditors ...RequestEditorFn) (*GetUserMfaInfoResponse, error)
+
+	// GetMfaStatusWithBodyWithResponse Show whether sign-in must ask for a code
+	//
+	// Says which factors sign-in has to verify after the password.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+	GetMfaStatusWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GetMfaStatusResponse, error)
+
+	// GetMfaStatusWithResponse Show whether sign-in must ask for a code
+	//
+	// Says which factors sign-in has to verify after the password.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+	GetMfaStatusWithResponse(ctx context.Context, body GetMfaStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*GetMfaStatusResponse, error)
+
+	// VerifyMfaCodeWithBodyWithResponse Verify a code at sign-in
+	//
+	// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+	VerifyMfaCodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VerifyMfaCodeResponse, error)
+
+	// VerifyMfaCodeWithResponse Verify a code at sign-in
+	//
+	// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+	VerifyMfaCodeWithResponse(ctx context.Context, body VerifyMfaCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*VerifyMfaCodeResponse, error)
 }
 
 // ConfirmTOTPRegistrationResponse200Headers the declared response headers of an HTTP 200 response for ConfirmTOTPRegistration
@@ -1087,6 +1610,274 @@ func (r UpdateMfaSettingsResponse) ContentType() string {
 	return ""
 }
 
+// ViewRecoveryCodesResponse200Headers the declared response headers of an HTTP 200 response for ViewRecoveryCodes
+type ViewRecoveryCodesResponse200Headers struct {
+	XRequestID string
+}
+
+// ViewRecoveryCodesResponse400Headers the declared response headers of an HTTP 400 response for ViewRecoveryCodes
+type ViewRecoveryCodesResponse400Headers struct {
+	XRequestID string
+}
+
+// ViewRecoveryCodesResponse401Headers the declared response headers of an HTTP 401 response for ViewRecoveryCodes
+type ViewRecoveryCodesResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+// ViewRecoveryCodesResponse403Headers the declared response headers of an HTTP 403 response for ViewRecoveryCodes
+type ViewRecoveryCodesResponse403Headers struct {
+	XRequestID string
+}
+
+// ViewRecoveryCodesResponse413Headers the declared response headers of an HTTP 413 response for ViewRecoveryCodes
+type ViewRecoveryCodesResponse413Headers struct {
+	XRequestID string
+}
+
+// ViewRecoveryCodesResponse500Headers the declared response headers of an HTTP 500 response for ViewRecoveryCodes
+type ViewRecoveryCodesResponse500Headers struct {
+	XRequestID string
+}
+
+// ViewRecoveryCodesResponse503Headers the declared response headers of an HTTP 503 response for ViewRecoveryCodes
+type ViewRecoveryCodesResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type ViewRecoveryCodesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ViewRecoveryCodes200JSONResponseBody
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Error
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ViewRecoveryCodesResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ViewRecoveryCodesResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ViewRecoveryCodesResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ViewRecoveryCodesResponse403Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ViewRecoveryCodesResponse413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ViewRecoveryCodesResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ViewRecoveryCodesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ViewRecoveryCodesResponse) GetJSON200() *ViewRecoveryCodes200JSONResponseBody {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ViewRecoveryCodesResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ViewRecoveryCodesResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ViewRecoveryCodesResponse) GetJSON403() *Error {
+	return r.JSON403
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ViewRecoveryCodesResponse) GetJSON413() *Error {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ViewRecoveryCodesResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ViewRecoveryCodesResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ViewRecoveryCodesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ViewRecoveryCodesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ViewRecoveryCodesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ViewRecoveryCodesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// IssueRecoveryCodesResponse200Headers the declared response headers of an HTTP 200 response for IssueRecoveryCodes
+type IssueRecoveryCodesResponse200Headers struct {
+	XRequestID string
+}
+
+// IssueRecoveryCodesResponse400Headers the declared response headers of an HTTP 400 response for IssueRecoveryCodes
+type IssueRecoveryCodesResponse400Headers struct {
+	XRequestID string
+}
+
+// IssueRecoveryCodesResponse401Headers the declared response headers of an HTTP 401 response for IssueRecoveryCodes
+type IssueRecoveryCodesResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+// IssueRecoveryCodesResponse403Headers the declared response headers of an HTTP 403 response for IssueRecoveryCodes
+type IssueRecoveryCodesResponse403Headers struct {
+	XRequestID string
+}
+
+// IssueRecoveryCodesResponse413Headers the declared response headers of an HTTP 413 response for IssueRecoveryCodes
+type IssueRecoveryCodesResponse413Headers struct {
+	XRequestID string
+}
+
+// IssueRecoveryCodesResponse500Headers the declared response headers of an HTTP 500 response for IssueRecoveryCodes
+type IssueRecoveryCodesResponse500Headers struct {
+	XRequestID string
+}
+
+// IssueRecoveryCodesResponse503Headers the declared response headers of an HTTP 503 response for IssueRecoveryCodes
+type IssueRecoveryCodesResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type IssueRecoveryCodesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssueRecoveryCodes200JSONResponseBody
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Error
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *IssueRecoveryCodesResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *IssueRecoveryCodesResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *IssueRecoveryCodesResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *IssueRecoveryCodesResponse403Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *IssueRecoveryCodesResponse413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *IssueRecoveryCodesResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *IssueRecoveryCodesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r IssueRecoveryCodesResponse) GetJSON200() *IssueRecoveryCodes200JSONResponseBody {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r IssueRecoveryCodesResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r IssueRecoveryCodesResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r IssueRecoveryCodesResponse) GetJSON403() *Error {
+	return r.JSON403
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r IssueRecoveryCodesResponse) GetJSON413() *Error {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r IssueRecoveryCodesResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r IssueRecoveryCodesResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r IssueRecoveryCodesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r IssueRecoveryCodesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r IssueRecoveryCodesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r IssueRecoveryCodesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RemoveTOTPResponse200Headers the declared response headers of an HTTP 200 response for RemoveTOTP
 type RemoveTOTPResponse200Headers struct {
 	XRequestID string
@@ -1355,6 +2146,261 @@ func (r GetUserMfaInfoResponse) ContentType() string {
 	return ""
 }
 
+// GetMfaStatusResponse200Headers the declared response headers of an HTTP 200 response for GetMfaStatus
+type GetMfaStatusResponse200Headers struct {
+	XRequestID string
+}
+
+// GetMfaStatusResponse400Headers the declared response headers of an HTTP 400 response for GetMfaStatus
+type GetMfaStatusResponse400Headers struct {
+	XRequestID string
+}
+
+// GetMfaStatusResponse401Headers the declared response headers of an HTTP 401 response for GetMfaStatus
+type GetMfaStatusResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+// GetMfaStatusResponse413Headers the declared response headers of an HTTP 413 response for GetMfaStatus
+type GetMfaStatusResponse413Headers struct {
+	XRequestID string
+}
+
+// GetMfaStatusResponse500Headers the declared response headers of an HTTP 500 response for GetMfaStatus
+type GetMfaStatusResponse500Headers struct {
+	XRequestID string
+}
+
+// GetMfaStatusResponse503Headers the declared response headers of an HTTP 503 response for GetMfaStatus
+type GetMfaStatusResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type GetMfaStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *GetMfaStatus200JSONResponseBody
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetMfaStatusResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetMfaStatusResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetMfaStatusResponse401Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GetMfaStatusResponse413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetMfaStatusResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetMfaStatusResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMfaStatusResponse) GetJSON200() *GetMfaStatus200JSONResponseBody {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetMfaStatusResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetMfaStatusResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r GetMfaStatusResponse) GetJSON413() *Error {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetMfaStatusResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetMfaStatusResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMfaStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMfaStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMfaStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMfaStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// VerifyMfaCodeResponse200Headers the declared response headers of an HTTP 200 response for VerifyMfaCode
+type VerifyMfaCodeResponse200Headers struct {
+	XRequestID string
+}
+
+// VerifyMfaCodeResponse400Headers the declared response headers of an HTTP 400 response for VerifyMfaCode
+type VerifyMfaCodeResponse400Headers struct {
+	XRequestID string
+}
+
+// VerifyMfaCodeResponse401Headers the declared response headers of an HTTP 401 response for VerifyMfaCode
+type VerifyMfaCodeResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+// VerifyMfaCodeResponse413Headers the declared response headers of an HTTP 413 response for VerifyMfaCode
+type VerifyMfaCodeResponse413Headers struct {
+	XRequestID string
+}
+
+// VerifyMfaCodeResponse429Headers the declared response headers of an HTTP 429 response for VerifyMfaCode
+type VerifyMfaCodeResponse429Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+// VerifyMfaCodeResponse500Headers the declared response headers of an HTTP 500 response for VerifyMfaCode
+type VerifyMfaCodeResponse500Headers struct {
+	XRequestID string
+}
+
+// VerifyMfaCodeResponse503Headers the declared response headers of an HTTP 503 response for VerifyMfaCode
+type VerifyMfaCodeResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type VerifyMfaCodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VerifyMfaCode200JSONResponseBody
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *Error
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *VerifyMfaCodeResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *VerifyMfaCodeResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *VerifyMfaCodeResponse401Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *VerifyMfaCodeResponse413Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *VerifyMfaCodeResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *VerifyMfaCodeResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *VerifyMfaCodeResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r VerifyMfaCodeResponse) GetJSON200() *VerifyMfaCode200JSONResponseBody {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r VerifyMfaCodeResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r VerifyMfaCodeResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r VerifyMfaCodeResponse) GetJSON413() *Error {
+	return r.JSON413
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r VerifyMfaCodeResponse) GetJSON429() *Error {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r VerifyMfaCodeResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r VerifyMfaCodeResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r VerifyMfaCodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r VerifyMfaCodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r VerifyMfaCodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r VerifyMfaCodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ConfirmTOTPRegistrationWithBodyWithResponse Confirm the pending TOTP key
 //
 // Makes the pending TOTP key the account's second factor, if the code is one of that key. Returns the account's recovery codes.
@@ -1430,6 +2476,51 @@ func (c *ClientWithResponses) UpdateMfaSettingsWithResponse(ctx context.Context,
 	return ParseUpdateMfaSettingsResponse(rsp)
 }
 
+// ViewRecoveryCodesWithResponse Show the recovery codes
+//
+// Returns the account's recovery codes that are not used yet.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /accounts/recovery-codes (the `ViewRecoveryCodes` operationId).
+func (c *ClientWithResponses) ViewRecoveryCodesWithResponse(ctx context.Context, params *ViewRecoveryCodesParams, reqEditors ...RequestEditorFn) (*ViewRecoveryCodesResponse, error) {
+	rsp, err := c.ViewRecoveryCodes(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseViewRecoveryCodesResponse(rsp)
+}
+
+// IssueRecoveryCodesWithBodyWithResponse Replace the recovery codes
+//
+// Makes new recovery codes for the account. The previous ones are void.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+func (c *ClientWithResponses) IssueRecoveryCodesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*IssueRecoveryCodesResponse, error) {
+	rsp, err := c.IssueRecoveryCodesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseIssueRecoveryCodesResponse(rsp)
+}
+
+// IssueRecoveryCodesWithResponse Replace the recovery codes
+//
+// Makes new recovery codes for the account. The previous ones are void.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /accounts/recovery-codes (the `IssueRecoveryCodes` operationId).
+func (c *ClientWithResponses) IssueRecoveryCodesWithResponse(ctx context.Context, body IssueRecoveryCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueRecoveryCodesResponse, error) {
+	rsp, err := c.IssueRecoveryCodes(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseIssueRecoveryCodesResponse(rsp)
+}
+
 // RemoveTOTPWithBodyWithResponse Remove the TOTP factor
 //
 // Removes the account's TOTP factor and its recovery codes.
@@ -1473,6 +2564,66 @@ func (c *ClientWithResponses) GetUserMfaInfoWithResponse(ctx context.Context, pa
 		return nil, err
 	}
 	return ParseGetUserMfaInfoResponse(rsp)
+}
+
+// GetMfaStatusWithBodyWithResponse Show whether sign-in must ask for a code
+//
+// Says which factors sign-in has to verify after the password.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+func (c *ClientWithResponses) GetMfaStatusWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GetMfaStatusResponse, error) {
+	rsp, err := c.GetMfaStatusWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMfaStatusResponse(rsp)
+}
+
+// GetMfaStatusWithResponse Show whether sign-in must ask for a code
+//
+// Says which factors sign-in has to verify after the password.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/mfa-status (the `GetMfaStatus` operationId).
+func (c *ClientWithResponses) GetMfaStatusWithResponse(ctx context.Context, body GetMfaStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*GetMfaStatusResponse, error) {
+	rsp, err := c.GetMfaStatus(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMfaStatusResponse(rsp)
+}
+
+// VerifyMfaCodeWithBodyWithResponse Verify a code at sign-in
+//
+// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+func (c *ClientWithResponses) VerifyMfaCodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VerifyMfaCodeResponse, error) {
+	rsp, err := c.VerifyMfaCodeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyMfaCodeResponse(rsp)
+}
+
+// VerifyMfaCodeWithResponse Verify a code at sign-in
+//
+// Accepts a code of the authenticator app, or a recovery code. Each code is accepted once. Only a 200 means that the code is right.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/verify-mfa-code (the `VerifyMfaCode` operationId).
+func (c *ClientWithResponses) VerifyMfaCodeWithResponse(ctx context.Context, body VerifyMfaCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*VerifyMfaCodeResponse, error) {
+	rsp, err := c.VerifyMfaCode(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyMfaCodeResponse(rsp)
 }
 
 // ParseConfirmTOTPRegistrationResponse parses an HTTP response from a ConfirmTOTPRegistrationWithResponse call
@@ -1913,6 +3064,316 @@ func ParseUpdateMfaSettingsResponse(rsp *http.Response) (*UpdateMfaSettingsRespo
 	return response, nil
 }
 
+// ParseViewRecoveryCodesResponse parses an HTTP response from a ViewRecoveryCodesWithResponse call
+func ParseViewRecoveryCodesResponse(rsp *http.Response) (*ViewRecoveryCodesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ViewRecoveryCodesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ViewRecoveryCodes200JSONResponseBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ViewRecoveryCodesResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ViewRecoveryCodesResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ViewRecoveryCodesResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ViewRecoveryCodesResponse403Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 413:
+		var headers ViewRecoveryCodesResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ViewRecoveryCodesResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ViewRecoveryCodesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseIssueRecoveryCodesResponse parses an HTTP response from a IssueRecoveryCodesWithResponse call
+func ParseIssueRecoveryCodesResponse(rsp *http.Response) (*IssueRecoveryCodesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &IssueRecoveryCodesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssueRecoveryCodes200JSONResponseBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers IssueRecoveryCodesResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers IssueRecoveryCodesResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers IssueRecoveryCodesResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers IssueRecoveryCodesResponse403Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 413:
+		var headers IssueRecoveryCodesResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers IssueRecoveryCodesResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers IssueRecoveryCodesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseRemoveTOTPResponse parses an HTTP response from a RemoveTOTPWithResponse call
 func ParseRemoveTOTPResponse(rsp *http.Response) (*RemoveTOTPResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -2203,6 +3664,306 @@ func ParseGetUserMfaInfoResponse(rsp *http.Response) (*GetUserMfaInfoResponse, e
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetUserMfaInfoResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetMfaStatusResponse parses an HTTP response from a GetMfaStatusWithResponse call
+func ParseGetMfaStatusResponse(rsp *http.Response) (*GetMfaStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMfaStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest GetMfaStatus200JSONResponseBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetMfaStatusResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetMfaStatusResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers GetMfaStatusResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 413:
+		var headers GetMfaStatusResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetMfaStatusResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetMfaStatusResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseVerifyMfaCodeResponse parses an HTTP response from a VerifyMfaCodeWithResponse call
+func ParseVerifyMfaCodeResponse(rsp *http.Response) (*VerifyMfaCodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &VerifyMfaCodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VerifyMfaCode200JSONResponseBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers VerifyMfaCodeResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers VerifyMfaCodeResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers VerifyMfaCodeResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 413:
+		var headers VerifyMfaCodeResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 429:
+		var headers VerifyMfaCodeResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers VerifyMfaCodeResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers VerifyMfaCodeResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {

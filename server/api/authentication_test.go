@@ -189,7 +189,7 @@ func TestAuthentication_UnavailableKeySet(t *testing.T) {
 func withKeySet(t testing.TB, keySet *auth.KeySet) func(*Config) {
 	t.Helper()
 	return func(c *Config) {
-		c.Authenticator = newAuthenticator(t, store.NewAPIKeys(store.NewMemory(time.Now), time.Now), keySet)
+		c.Authenticator = newAuthenticator(t, store.NewMemory(time.Now), keySet)
 	}
 }
 

@@ -104,7 +104,7 @@ func TestCheck_MatchesRequestsAgainstTheDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := &operations{byRoute: matched, slots: newSlots(1, nil)}
-	o.Authenticator = newAuthenticator(t, store.NewAPIKeys(store.NewMemory(time.Now), time.Now), nil)
+	o.Authenticator = newAuthenticator(t, store.NewMemory(time.Now), nil)
 	o.Observer, o.Now = telemetry.NewObserver(nil, time.Now), time.Now
 	e.Use(o.check)
 	user := asUser(t, "ada")

@@ -16,15 +16,14 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// retryAfter is the value of Retry-After in seconds.
-const retryAfter = 1
-
 // errorResponse is what a client sees of an error: a status and one sentence. The OpenAPI
 // document declares the status, except 404 and 405 for a request without an operation.
 type errorResponse struct {
 	status  int
 	message string
 	reason  mfa.Reason // for programs; empty: the status says enough
+
+	retryAfter time.Duration // 0: none
 }
 
 // responseTo is the one table from errors to responses. An error that is not in it is a
@@ -32,23 +31,23 @@ type errorResponse struct {
 func responseTo(err error) errorResponse {
 	switch {
 	case is[*auth.Refusal](err):
-		return errorResponse{http.StatusUnauthorized, "Sign in, or send a valid API key, to use this service.", ""}
+		return errorResponse{status: http.StatusUnauthorized, message: "Sign in, or send a valid API key, to use this service."}
 	case errors.Is(err, auth.ErrPersonRequired):
-		return errorResponse{http.StatusForbidden, "An API key cannot do this: sign in and try again.", "step_up"}
+		return errorResponse{status: http.StatusForbidden, message: "An API key cannot do this: sign in and try again.", reason: "step_up"}
 	case is[*mfa.Refusal](err):
 		return refusalResponse(err)
 	case is[*http.MaxBytesError](err):
-		return errorResponse{http.StatusRequestEntityTooLarge, "The request body is too large.", ""}
+		return errorResponse{status: http.StatusRequestEntityTooLarge, message: "The request body is too large."}
 	case is[*openapi3filter.RequestError](err), errors.Is(err, errUnreadableBody), errors.Is(err, errMalformedQuery), isBindError(err):
-		return errorResponse{http.StatusBadRequest, "The request does not match the description of the API.", ""}
+		return errorResponse{status: http.StatusBadRequest, message: "The request does not match the description of the API."}
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, auth.ErrKeysUnavailable), errors.Is(err, errOverloaded):
-		return errorResponse{http.StatusServiceUnavailable, "The service is temporarily unavailable; please try again.", ""}
+		return errorResponse{status: http.StatusServiceUnavailable, message: "The service is temporarily unavailable; please try again.", retryAfter: time.Second}
 	case errors.Is(err, echo.ErrNotFound):
-		return errorResponse{http.StatusNotFound, "There is nothing at this address.", ""}
+		return errorResponse{status: http.StatusNotFound, message: "There is nothing at this address."}
 	case errors.Is(err, echo.ErrMethodNotAllowed):
-		return errorResponse{http.StatusMethodNotAllowed, "This address does not support the request's method.", ""}
+		return errorResponse{status: http.StatusMethodNotAllowed, message: "This address does not support the request's method."}
 	}
-	return errorResponse{http.StatusInternalServerError, "Something went wrong on our side.", ""}
+	return errorResponse{status: http.StatusInternalServerError, message: "Something went wrong on our side."}
 }
 
 // refusalResponse is responseTo for refusals of the operations.
@@ -57,7 +56,7 @@ func refusalResponse(err error) errorResponse {
 	status, message := http.StatusBadRequest, ""
 	switch refusal.Reason {
 	case mfa.Malformed:
-		message = "The code has six digits, and the secret is the one that you were shown; please check both."
+		message = "This is not a valid code; please check it and try again."
 	case mfa.WrongCode:
 		message = "The code is wrong; please enter the code that your app shows now."
 	case mfa.ClockOff:
@@ -66,10 +65,14 @@ func refusalResponse(err error) errorResponse {
 		message = "This key has expired or was replaced; please request a new one."
 	case mfa.NotEnrolled:
 		message = "This factor is not set up for the account."
+	case mfa.Replayed:
+		message = "This code was used already; please wait for the next one."
+	case mfa.Locked:
+		status, message = http.StatusTooManyRequests, "Too many wrong codes; please wait, or use a recovery code."
 	case mfa.OtherAccount:
 		status, message = http.StatusForbidden, "You can do this for your own account only."
 	}
-	return errorResponse{status, message, refusal.Reason}
+	return errorResponse{status, message, refusal.Reason, refusal.RetryAfter}
 }
 
 // clockMessage says in whole minutes, at least one, how far the clock of the device is off.
@@ -114,12 +117,11 @@ func writeError(err error, c echo.Context) {
 		// even a stranger's.
 		header.Set(echo.HeaderConnection, "close")
 	}
-	switch response.status {
-	case http.StatusUnauthorized:
-		refusal, _ := errors.AsType[*auth.Refusal](err)
+	if refusal, refused := errors.AsType[*auth.Refusal](err); refused {
 		header.Set(echo.HeaderWWWAuthenticate, refusal.Challenge())
-	case http.StatusServiceUnavailable:
-		header.Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter))
+	}
+	if response.retryAfter > 0 { // A client that waits that long is not early.
+		header.Set(echo.HeaderRetryAfter, strconv.Itoa(int((response.retryAfter+time.Second-1)/time.Second)))
 	}
 	// The literal breaks the build if Error gets a member that is not set here.
 	body := gen.Error(struct{ Error, Reason string }{response.message, string(response.reason)})

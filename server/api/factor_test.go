@@ -111,7 +111,7 @@ func TestFactor_Refuses(t *testing.T) {
 		wrongRequest = "The request does not match the description of the API."
 		apiKeyAlone  = "An API key cannot do this: sign in and try again."
 		signIn       = "Sign in, or send a valid API key, to use this service."
-		malformed    = "The code has six digits, and the secret is the one that you were shown; please check both."
+		malformed    = "This is not a valid code; please check it and try again."
 		notPending   = "This key has expired or was replaced; please request a new one."
 		notEnrolled  = "This factor is not set up for the account."
 		ownAccount   = "You can do this for your own account only."
@@ -151,7 +151,7 @@ func TestFactor_Refuses(t *testing.T) {
 		"settings by an API key":                  {"PATCH", settingsPath, key, `{"totp_enabled":false}`, 403, "step_up", apiKeyAlone},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before, _ := store.Entries(t.Context(), a.backend, "mfa:{")
+			before := a.factorEntries()
 			got := a.json(row.method, row.path, row.fields, row.body)
 			var body struct{ Error, Reason string }
 			if err := json.Unmarshal([]byte(got.body), &body); err != nil {
@@ -160,12 +160,19 @@ func TestFactor_Refuses(t *testing.T) {
 			if got.status != row.status || body.Reason != row.reason || body.Error != row.message {
 				t.Errorf("%d %s; want %d, reason %q, %q", got.status, got.body, row.status, row.reason, row.message)
 			}
-			after, _ := store.Entries(t.Context(), a.backend, "mfa:{")
-			if len(before) != 2 || !sameEntries(before, after) {
+			if len(before) != 2 || !sameEntries(before, a.factorEntries()) {
 				t.Error("an entry has changed")
 			}
 		})
 	}
+}
+
+// factorEntries returns the entries of accounts.
+func (a *testAPI) factorEntries() map[string][]byte {
+	a.t.Helper()
+	entries, err := store.Entries(a.t.Context(), a.backend, "mfa:{")
+	must(a.t, err)
+	return entries
 }
 
 func sameEntries(a, b map[string][]byte) bool {
@@ -217,22 +224,31 @@ func TestFactor_FailsClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newTestAPI(t)
 			ada := person(t, "ada", time.Now())
+			service := http.Header{"X-Service-Key": {a.newServiceKey()}}
 			a.enrol(ada)
+			a.json(http.MethodPost, statusPath, service, `{"account":"ada"}`) // notes the use of the key
 			good := confirmBody(t, a.pendingSecret(ada), time.Now())
 			row.breakStore(a)
-			before, _ := store.Entries(t.Context(), a.backend, "mfa:")
+			before := a.factorEntries()
 			for _, call := range []struct{ method, path, body string }{
 				{http.MethodPost, confirmPath, good},
 				{http.MethodGet, infoPath, ""},
 				{http.MethodDelete, totpPath, ""},
 				{http.MethodPatch, settingsPath, `{"totp_enabled":false}`},
+				{http.MethodPost, codesPath, ""},
+				{http.MethodGet, codesPath, ""},
+				{http.MethodPost, statusPath, `{"account":"ada"}`},
+				{http.MethodPost, verifyPath, `{"account":"ada","code":"123456"}`},
 			} {
-				if got := a.json(call.method, call.path, ada, call.body); got.status != row.status {
+				caller := ada
+				if strings.HasPrefix(call.path, "/internal/") {
+					caller = service
+				}
+				if got := a.json(call.method, call.path, caller, call.body); got.status != row.status {
 					t.Errorf("%s %s = %d %s; want %d", call.method, call.path, got.status, got.body, row.status)
 				}
 			}
-			after, _ := store.Entries(t.Context(), a.backend, "mfa:")
-			if !sameEntries(before, after) {
+			if !sameEntries(before, a.factorEntries()) {
 				t.Error("an entry has changed")
 			}
 		})
@@ -259,9 +275,14 @@ func must(t testing.TB, err error) {
 func TestFactor_RefusesALargeBody(t *testing.T) {
 	a := newTestAPI(t)
 	ada := person(t, "ada", time.Now())
-	for path, method := range map[string]string{confirmPath: "POST", infoPath: "GET", totpPath: "DELETE", settingsPath: "PATCH"} {
+	service := http.Header{"X-Service-Key": {a.newServiceKey()}}
+	for call, fields := range map[string]http.Header{
+		"POST " + confirmPath: ada, "GET " + infoPath: ada, "DELETE " + totpPath: ada, "PATCH " + settingsPath: ada,
+		"POST " + codesPath: ada, "GET " + codesPath: ada, "POST " + statusPath: service, "POST " + verifyPath: service,
+	} {
+		method, path, _ := strings.Cut(call, " ")
 		large := io.MultiReader(strings.NewReader(`{"code":"`), strings.NewReader(strings.Repeat("1", maxBody)))
-		got := a.send(method, path, join(ada, http.Header{"Content-Type": {"application/json"}}), large)
+		got := a.send(method, path, join(fields, http.Header{"Content-Type": {"application/json"}}), large)
 		if got.status != http.StatusRequestEntityTooLarge {
 			t.Errorf("%s %s = %d; want 413", method, path, got.status)
 		}

@@ -71,7 +71,7 @@ func newTestAPI(t testing.TB, change ...func(*Config)) *testAPI {
 	})
 	c := Config{
 		Document:      spec(t),
-		Authenticator: newAuthenticator(t, a.keys, nil),
+		Authenticator: newAuthenticator(t, a.backend, nil),
 		Operations:    operations,
 		MaxInFlight:   4,
 		Observer:      observer,
@@ -127,10 +127,10 @@ func blockingOperation(begun chan<- struct{}, finish <-chan struct{}) operationF
 }
 
 // newAuthenticator returns an authenticator as package main makes it. keySet may be nil.
-func newAuthenticator(t testing.TB, keys *store.APIKeys, keySet *auth.KeySet) *auth.Authenticator {
+func newAuthenticator(t testing.TB, backend store.Backend, keySet *auth.KeySet) *auth.Authenticator {
 	t.Helper()
 	authenticator, err := auth.New(auth.Config{
-		Keys: keyFinder{keys}, KeyTime: AuthenticateTimeout, HMACSecret: []byte(testSecret), KeySet: keySet,
+		Keys: keyFinder{store.NewAPIKeys(backend, time.Now), store.NewServiceKeys(backend, time.Now)}, KeyTime: AuthenticateTimeout, HMACSecret: []byte(testSecret), KeySet: keySet,
 		Issuer: testIssuer, Audience: testAudience, Leeway: 30 * time.Second, Now: time.Now,
 	})
 	if err != nil {
@@ -139,10 +139,18 @@ func newAuthenticator(t testing.TB, keys *store.APIKeys, keySet *auth.KeySet) *a
 	return authenticator
 }
 
-type keyFinder struct{ keys *store.APIKeys }
+type keyFinder struct{ keys, serviceKeys *store.APIKeys }
 
 func (f keyFinder) FindAPIKey(ctx context.Context, key string) (auth.Principal, error) {
-	record, err := f.keys.Find(ctx, key)
+	return find(ctx, f.keys, key)
+}
+
+func (f keyFinder) FindServiceKey(ctx context.Context, key string) (auth.Principal, error) {
+	return find(ctx, f.serviceKeys, key)
+}
+
+func find(ctx context.Context, keys *store.APIKeys, key string) (auth.Principal, error) {
+	record, err := keys.Find(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return auth.Principal{}, auth.ErrUnknownKey
 	}
@@ -314,6 +322,16 @@ func (a *testAPI) newAPIKey(account string) string {
 	a.t.Helper()
 	key := auth.NewAPIKey()
 	if _, err := a.keys.Create(a.t.Context(), key, account, "key@example.com", time.Hour); err != nil {
+		a.t.Fatal(err)
+	}
+	return key
+}
+
+// newServiceKey registers a service key.
+func (a *testAPI) newServiceKey() string {
+	a.t.Helper()
+	key := auth.NewServiceKey()
+	if _, err := store.NewServiceKeys(a.backend, time.Now).CreateForService(a.t.Context(), key, "gateway", time.Hour); err != nil {
 		a.t.Fatal(err)
 	}
 	return key

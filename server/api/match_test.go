@@ -11,8 +11,9 @@ import (
 
 func TestNew_RejectsDocumentsThatItDoesNotServe(t *testing.T) {
 	const disagree = "OpenAPI document and code disagree; run make generate and follow the build: "
-	const security = disagree + "these operations demand other credentials than bearerAuth or apiKeyAuth: "
-	const one, all = security + "generateTotpKey", security + "confirmTotpRegistration, generateTotpKey, getUserMfaInfo, removeTotp, updateMfaSettings"
+	const security = disagree + "these operations demand other credentials than bearerAuth or apiKeyAuth, or serviceKeyAuth alone: "
+	const one, all = security + "generateTotpKey", security + "confirmTotpRegistration, generateTotpKey, getUserMfaInfo, issueRecoveryCodes, removeTotp, updateMfaSettings, viewRecoveryCodes"
+	const withInternal = security + "confirmTotpRegistration, generateTotpKey, getMfaStatus, getUserMfaInfo, issueRecoveryCodes, removeTotp, updateMfaSettings, verifyMfaCode, viewRecoveryCodes"
 	operation := func(d *openapi3.T) *openapi3.Operation { return d.Paths.Find(generatePath).Post }
 	scheme := func(d *openapi3.T, name string) *openapi3.SecurityScheme {
 		return d.Components.SecuritySchemes[name].Value
@@ -40,8 +41,8 @@ func TestNew_RejectsDocumentsThatItDoesNotServe(t *testing.T) {
 		"both together, or none": {func(d *openapi3.T) { d.Security[0]["apiKeyAuth"], d.Security[1] = nil, openapi3.SecurityRequirement{} }, all},
 		"a scope":                {func(d *openapi3.T) { d.Security[0]["bearerAuth"] = []string{"admin"} }, all},
 		"an undeclared scheme":   {func(d *openapi3.T) { d.Security[0] = openapi3.SecurityRequirement{"mutualTLS": nil} }, all},
-		"no schemes":             {func(d *openapi3.T) { d.Components.SecuritySchemes = nil }, all},
-		"no components":          {func(d *openapi3.T) { d.Components = nil }, all},
+		"no schemes":             {func(d *openapi3.T) { d.Components.SecuritySchemes = nil }, withInternal},
+		"no components":          {func(d *openapi3.T) { d.Components = nil }, withInternal},
 		"a token of OAuth":       {func(d *openapi3.T) { scheme(d, "bearerAuth").Type = "oauth2" }, all},
 		"another HTTP scheme":    {func(d *openapi3.T) { scheme(d, "bearerAuth").Scheme = "basic" }, all},
 		"an API key of HTTP":     {func(d *openapi3.T) { scheme(d, "apiKeyAuth").Type = "http" }, all},

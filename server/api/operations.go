@@ -32,7 +32,7 @@ var errMalformedQuery = errors.New("malformed query")
 // operations lets a request through to its operation in the OpenAPI document.
 type operations struct {
 	Config
-	byRoute map[routeKey]*routers.Route
+	byRoute map[routeKey]*operationRoute
 	slots   slots
 }
 
@@ -51,7 +51,7 @@ func (o *operations) check(next echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		defer slot.release()
-		principal, err := o.authenticate(c.Request(), &slot)
+		principal, err := o.authenticate(c.Request(), route, &slot)
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (o *operations) check(next echo.HandlerFunc) echo.HandlerFunc {
 		ctx, cancel := context.WithTimeout(auth.NewContext(c.Request().Context(), principal), operationTimeout)
 		defer cancel()
 		c.SetRequest(c.Request().WithContext(ctx))
-		if err := validate(c, route); err != nil {
+		if err := validate(c, route.Route); err != nil {
 			return err
 		}
 		return next(c)
@@ -76,17 +76,21 @@ func (o *operations) check(next echo.HandlerFunc) echo.HandlerFunc {
 
 // authenticate gives the slot back while the key of a token is fetched: a stranger can
 // invent tokens that wait, and the service does nothing for them meanwhile.
-func (o *operations) authenticate(r *http.Request, slot *slot) (auth.Principal, error) {
+func (o *operations) authenticate(r *http.Request, route *operationRoute, slot *slot) (auth.Principal, error) {
 	ctx, span := o.Observer.Span(r.Context(), "authenticate", trace.SpanKindInternal)
 	defer span.End()
-	principal, err := o.Authenticator.Authenticate(ctx, r.Header)
+	authenticate := o.Authenticator.Authenticate
+	if route.ofService {
+		authenticate = o.Authenticator.AuthenticateService
+	}
+	principal, err := authenticate(ctx, r.Header)
 	if awaited, ok := errors.AsType[*auth.AwaitedKey](err); ok {
 		slot.release()
 		ctx = awaited.Wait(ctx)
 		if err := slot.acquire(); err != nil {
 			return auth.Principal{}, err
 		}
-		principal, err = o.Authenticator.Authenticate(ctx, r.Header)
+		principal, err = authenticate(ctx, r.Header)
 	}
 	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
 		o.Observer.CountRefusal(string(refusal.Cause))

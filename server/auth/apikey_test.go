@@ -14,7 +14,7 @@ func TestNewAPIKey_IsRandomInEveryByte(t *testing.T) {
 	}
 	for range 200 {
 		key := NewAPIKey()
-		if !wellFormedAPIKey(key) {
+		if !wellFormedKey(apiKeyPrefix, key) {
 			t.Fatalf("%s is not well formed", key)
 		}
 		b, err := apiKeyEncoding.DecodeString(strings.TrimPrefix(key, "mfa_"))
@@ -38,14 +38,14 @@ func TestWellFormedAPIKey_AcceptsOneSpelling(t *testing.T) {
 		return "mfa_" + apiKeyEncoding.EncodeToString(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
 	}
 	sound := withChecksum(apiKeyRandom)
-	if !wellFormedAPIKey(sound) {
+	if !wellFormedKey(apiKeyPrefix, sound) {
 		t.Fatalf("%s is not well formed", sound)
 	}
 	for _, key := range []string{
 		"", "mfa_", withChecksum(apiKeyRandom + 5), withChecksum(apiKeyRandom - 5), "MFA_" + sound[4:], strings.ToUpper(sound),
 		sound + "=", sound[:20] + "\n" + sound[20:], sound[:43] + "\n", " " + sound, sound[:43] + "1",
 	} {
-		if wellFormedAPIKey(key) {
+		if wellFormedKey(apiKeyPrefix, key) {
 			t.Errorf("%q is well formed", key)
 		}
 	}
@@ -55,7 +55,7 @@ func TestWellFormedAPIKey_AcceptsOneSpelling(t *testing.T) {
 		if sound[i] == 'b' {
 			other = "c"
 		}
-		if typo := sound[:i] + other + sound[i+1:]; wellFormedAPIKey(typo) {
+		if typo := sound[:i] + other + sound[i+1:]; wellFormedKey(apiKeyPrefix, typo) {
 			t.Errorf("%s is well formed", typo)
 		}
 	}

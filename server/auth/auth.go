@@ -1,8 +1,10 @@
 // Package auth turns the credentials of a request into its Principal: the account that the
 // request acts for.
 //
-// There are two kinds of credential. A bearer token is a JWT of a signed-in person, signed by
-// the token issuer. An API key is a random string of a program that acts for one account.
+// There are three kinds of credential. A bearer token is a JWT of a signed-in person, signed by
+// the token issuer. An API key is a random string of a program that acts for one account. A
+// service key is one of the gateway's sign-in, which asks about all accounts: it comes alone, in
+// X-Service-Key, opens only the operations that are made for it, and no other credential does.
 // The rules, in the order in which they are applied:
 //
 //  1. A token comes in the header field Authorization, an API key in X-Api-Key, each field at
@@ -63,18 +65,22 @@ const (
 	Bearer Scheme = "bearer"
 	APIKey Scheme = "api_key"
 	Both   Scheme = "both"
+
+	ServiceKey Scheme = "service_key"
 )
 
-// ErrUnknownKey says that an API key does not exist, has expired or was revoked.
+// ErrUnknownKey says that an API key or a service key does not exist, has expired or was revoked.
 var ErrUnknownKey = errors.New("unknown API key")
 
 // KeyFinder looks up API keys. It is safe for concurrent use.
 //
 // FindAPIKey returns the principal of a key that is valid now, without its Scheme. It MUST
 // return ErrUnknownKey for every other key. Any other error means that the look-up failed. It
-// MUST NOT cache: a revoked key is refused from the next call on.
+// MUST NOT cache: a revoked key is refused from the next call on. FindServiceKey is the same for
+// service keys, whose principal has no account.
 type KeyFinder interface {
 	FindAPIKey(ctx context.Context, key string) (Principal, error)
+	FindServiceKey(ctx context.Context, key string) (Principal, error)
 }
 
 // Config has the verification keys, the expected claims and the clock of an Authenticator.
@@ -131,6 +137,9 @@ func New(c Config) (*Authenticator, error) {
 // ErrKeysUnavailable, the KeyFinder's error, or an *AwaitedKey, after which the caller tries
 // once more.
 func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
+	if header["X-Service-Key"] != nil {
+		return Principal{}, &Refusal{Cause: ServiceKeyMisplaced}
+	}
 	token, hasToken, err := bearerToken(header)
 	if err != nil {
 		return Principal{}, err
@@ -148,6 +157,21 @@ func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (P
 		return a.find(ctx, key, false)
 	}
 	return Principal{}, &Refusal{Cause: NoCredentials}
+}
+
+// AuthenticateService returns the principal of the one service key in header, and accepts no
+// other credential beside it. The errors are those of Authenticate.
+func (a *Authenticator) AuthenticateService(ctx context.Context, header http.Header) (Principal, error) {
+	keys := header.Values("X-Service-Key")
+	switch {
+	case len(keys) == 0:
+		return Principal{}, &Refusal{Cause: NoCredentials}
+	case len(keys) > 1 || header["Authorization"] != nil || header["X-Api-Key"] != nil:
+		return Principal{}, &Refusal{Cause: SeveralCredentials}
+	case !wellFormedKey(serviceKeyPrefix, keys[0]):
+		return Principal{}, &Refusal{Cause: KeyMalformed}
+	}
+	return a.look(ctx, keys[0], a.keys.FindServiceKey, ServiceKey, false)
 }
 
 // both demands that token and API key are valid and of the same account. Label and AuthTime
@@ -169,16 +193,21 @@ func (a *Authenticator) both(ctx context.Context, token, key string) (Principal,
 }
 
 func (a *Authenticator) find(ctx context.Context, key string, withToken bool) (Principal, error) {
+	return a.look(ctx, key, a.keys.FindAPIKey, APIKey, withToken)
+}
+
+// look calls finder within the time for a look-up.
+func (a *Authenticator) look(ctx context.Context, key string, finder func(context.Context, string) (Principal, error), scheme Scheme, withToken bool) (Principal, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.keyTime)
 	defer cancel()
-	principal, err := a.keys.FindAPIKey(ctx, key)
+	principal, err := finder(ctx, key)
 	if errors.Is(err, ErrUnknownKey) {
 		return Principal{}, &Refusal{Cause: KeyUnknown, withToken: withToken}
 	}
 	if err != nil {
 		return Principal{}, err
 	}
-	principal.Scheme = APIKey
+	principal.Scheme = scheme
 	return principal, nil
 }
 
@@ -212,7 +241,7 @@ func apiKey(header http.Header, withToken bool) (key string, present bool, err e
 		return "", false, nil
 	case len(lines) > 1:
 		return "", false, &Refusal{Cause: SeveralCredentials, withToken: withToken}
-	case !wellFormedAPIKey(lines[0]):
+	case !wellFormedKey(apiKeyPrefix, lines[0]):
 		return "", false, &Refusal{Cause: KeyMalformed, withToken: withToken}
 	}
 	return lines[0], true, nil

@@ -37,6 +37,11 @@ type fakeKeys map[string]*Principal
 
 var errLookup = errors.New("look-up failed")
 
+// FindServiceKey implements KeyFinder.
+func (f fakeKeys) FindServiceKey(ctx context.Context, key string) (Principal, error) {
+	return f.FindAPIKey(ctx, key)
+}
+
 func (f fakeKeys) FindAPIKey(_ context.Context, key string) (Principal, error) {
 	principal, ok := f[key]
 	switch {
@@ -50,6 +55,11 @@ func (f fakeKeys) FindAPIKey(_ context.Context, key string) (Principal, error) {
 
 // finderFunc is a KeyFinder.
 type finderFunc func(ctx context.Context, key string) (Principal, error)
+
+// FindServiceKey implements KeyFinder.
+func (f finderFunc) FindServiceKey(ctx context.Context, key string) (Principal, error) {
+	return f(ctx, key)
+}
 
 func (f finderFunc) FindAPIKey(ctx context.Context, key string) (Principal, error) {
 	return f(ctx, key)

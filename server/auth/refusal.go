@@ -11,10 +11,11 @@ type Cause string
 
 // The causes of a Refusal.
 const (
-	NoCredentials      Cause = "no_credentials"
-	SeveralCredentials Cause = "several_credentials" // a header field came more than once
-	SchemeUnknown      Cause = "scheme_unknown"      // Authorization, but not Bearer
-	AccountsDiffer     Cause = "accounts_differ"     // token and API key are valid, but of two accounts
+	NoCredentials       Cause = "no_credentials"
+	SeveralCredentials  Cause = "several_credentials"   // a header field came more than once
+	SchemeUnknown       Cause = "scheme_unknown"        // Authorization, but not Bearer
+	ServiceKeyMisplaced Cause = "service_key_misplaced" // for an operation that takes none
+	AccountsDiffer      Cause = "accounts_differ"       // token and API key are valid, but of two accounts
 
 	KeyMalformed Cause = "key_malformed"
 	KeyUnknown   Cause = "key_unknown" // never existed, expired or revoked

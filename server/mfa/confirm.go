@@ -113,11 +113,11 @@ func (c *confirmation) wrongCode(now time.Time) error {
 	return &Refusal{Reason: WrongCode}
 }
 
-// Outcomes of a confirmation beside the reasons of a Refusal.
+// Outcomes in the metrics beside the reasons of a Refusal.
 const (
-	confirmed   Reason = "confirmed"
-	stepUp      Reason = "step_up"
-	unavailable Reason = "unavailable"
+	outcomeConfirmed   = "confirmed"
+	outcomeStepUp      = "step_up"
+	outcomeUnavailable = "unavailable"
 )
 
 // outcomeOf names the result of a confirmation for the metric.
@@ -125,13 +125,13 @@ func outcomeOf(err error) string {
 	refusal, refused := errors.AsType[*Refusal](err)
 	switch {
 	case err == nil:
-		return string(confirmed)
+		return outcomeConfirmed
 	case refused:
 		return string(refusal.Reason)
 	case errors.Is(err, store.ErrUnavailable):
-		return string(unavailable)
+		return outcomeUnavailable
 	}
-	return string(stepUp)
+	return outcomeStepUp
 }
 
 // refused adds the audit event of a refused code to the request's log line and returns err.
@@ -144,10 +144,15 @@ func (o *Operations) refused(ctx context.Context, principal auth.Principal, oper
 
 // audit adds an event to the request's log line. The label, an e-mail address, stays out of it.
 func (o *Operations) audit(ctx context.Context, principal auth.Principal, event string, more ...slog.Attr) {
-	telemetry.Audit(ctx, slog.LevelInfo, append([]slog.Attr{
+	telemetry.Audit(ctx, slog.LevelInfo, eventOf(principal, principal.Account, event, more)...)
+}
+
+// eventOf returns the members of an audit event.
+func eventOf(principal auth.Principal, account, event string, more []slog.Attr) []slog.Attr {
+	return append([]slog.Attr{
 		slog.String("event", event),
-		slog.String("account", store.Digest(principal.Account)),
+		slog.String("account", store.Digest(account)),
 		slog.String("scheme", string(principal.Scheme)),
 		slog.String("key_id", principal.KeyID),
-	}, more...)...)
+	}, more...)
 }

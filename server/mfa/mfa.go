@@ -43,9 +43,9 @@ var _ gen.StrictServerInterface = (*Operations)(nil)
 
 // New returns the operations.
 func New(c Config) *Operations {
-	for _, outcome := range []Reason{confirmed, unavailable, stepUp, Malformed, WrongCode, ClockOff, NotPending} {
-		c.Metrics.AddConfirmOutcome(string(outcome))
-	}
+	c.Metrics.AddFactorOutcomes(
+		[]string{outcomeConfirmed, outcomeUnavailable, outcomeStepUp, string(Malformed), string(WrongCode), string(ClockOff), string(NotPending)},
+		[]string{string(gen.TOTP), string(gen.RecoveryCode), outcomeUnavailable, string(Malformed), string(WrongCode), string(Replayed), string(Locked), string(NotEnrolled)})
 	return &Operations{c}
 }
 

@@ -15,6 +15,8 @@ const (
 	ClockOff     Reason = "clock_off"     // the code is the secret's, at another time
 	NotPending   Reason = "not_pending"   // the secret is not the pending one
 	NotEnrolled  Reason = "not_enrolled"  // the account lacks the factor
+	Replayed     Reason = "replayed"      // the code was right and is used up
+	Locked       Reason = "locked"        // too many wrong codes; this one was not evaluated
 	OtherAccount Reason = "other_account" // the request names another account than the caller's
 )
 
@@ -25,6 +27,9 @@ type Refusal struct {
 
 	// Ahead is how far the clock of the person's device is ahead, for ClockOff; negative: behind.
 	Ahead time.Duration
+
+	// RetryAfter is the time until the next code may come, for Locked.
+	RetryAfter time.Duration
 }
 
 // Error implements error. It has nothing of the request.

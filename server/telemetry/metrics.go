@@ -21,6 +21,7 @@ type Metrics struct {
 	refusals   *prometheus.CounterVec
 	generated  *prometheus.CounterVec
 	confirmed  *prometheus.CounterVec
+	verified   *prometheus.CounterVec
 	enrolment  prometheus.Histogram
 	swapsLost  prometheus.Counter
 	unreadable prometheus.Counter
@@ -52,6 +53,9 @@ func NewMetrics() *Metrics {
 		confirmed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mfa_confirm_outcomes_total", Help: "Calls to confirm a TOTP key, by outcome.",
 		}, []string{"outcome"}),
+		verified: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mfa_verify_outcomes_total", Help: "Codes verified at sign-in, by outcome: the kind of code, or why it was refused.",
+		}, []string{"outcome"}),
 		enrolment: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "mfa_enrolment_duration_seconds", Buckets: []float64{5, 10, 20, 40, 60, 120, 300, 600, 3600, 86400},
 			Help: "Time from the first generate call to the confirmation of the key.",
@@ -67,7 +71,7 @@ func NewMetrics() *Metrics {
 			Help: "Duration of requests' calls to the store (Redis) by method and outcome.",
 		}, []string{"method", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.confirmed, m.enrolment, m.swapsLost, m.unreadable, m.storeCalls,
+	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.confirmed, m.verified, m.enrolment, m.swapsLost, m.unreadable, m.storeCalls,
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// Make the outcomes' counters now: rate() misses the first event of a counter that
@@ -78,8 +82,15 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// AddConfirmOutcome makes the counter of an outcome of confirm calls.
-func (m *Metrics) AddConfirmOutcome(outcome string) { m.confirmed.WithLabelValues(outcome) }
+// AddFactorOutcomes makes the counters of the outcomes of confirm and of verify calls.
+func (m *Metrics) AddFactorOutcomes(confirm, verify []string) {
+	for _, outcome := range confirm {
+		m.confirmed.WithLabelValues(outcome)
+	}
+	for _, outcome := range verify {
+		m.verified.WithLabelValues(outcome)
+	}
+}
 
 // AddOperation makes the operation's counters for the statuses that alerts are about.
 func (m *Metrics) AddOperation(operation string) {
@@ -107,6 +118,9 @@ func (m *Metrics) CountGenerated(outcome store.Outcome, err error) {
 
 // CountConfirmation counts a call to confirm a TOTP key.
 func (m *Metrics) CountConfirmation(outcome string) { m.confirmed.WithLabelValues(outcome).Inc() }
+
+// CountVerification counts a code at sign-in.
+func (m *Metrics) CountVerification(outcome string) { m.verified.WithLabelValues(outcome).Inc() }
 
 // ObserveEnrolment measures the time that a person took from the first generate call to the
 // confirmation.

@@ -54,7 +54,8 @@ func TestMetrics_ShowsEveryMetric(t *testing.T) {
 	m.CountGenerated(store.Created, nil)
 	m.CountGenerated("", store.ErrUnavailable)
 	m.CountGenerated("", fmt.Errorf("%w: %w", store.ErrUnavailable, context.Canceled))
-	m.AddConfirmOutcome("wrong_code")
+	m.AddFactorOutcomes([]string{"wrong_code"}, []string{"locked"})
+	m.CountVerification("totp")
 	m.CountConfirmation("confirmed")
 	m.ObserveEnrolment(30 * time.Second)
 	m.CountSwapLost()
@@ -111,6 +112,10 @@ func TestMetrics_ShowsEveryMetric(t *testing.T) {
 		"# TYPE mfa_store_duration_seconds histogram",
 		`mfa_store_duration_seconds_sum{method="get",outcome="ok"} 0.002`,
 		`mfa_store_duration_seconds_count{method="get",outcome="ok"} 1`,
+		"# HELP mfa_verify_outcomes_total Codes verified at sign-in, by outcome: the kind of code, or why it was refused.",
+		"# TYPE mfa_verify_outcomes_total counter",
+		`mfa_verify_outcomes_total{outcome="locked"} 0`,
+		`mfa_verify_outcomes_total{outcome="totp"} 1`,
 	})
 	for _, name := range []string{"go_build_info{", "go_goroutines ", "process_open_fds "} {
 		if lines := scrape(t, m, name); !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, name) }) {

@@ -62,7 +62,10 @@ func (c *Cluster) MoveSlot(t testing.TB, slot int, from, to *RedisServer) {
 	host, port, err := net.SplitHostPort(to.Addr)
 	must(t, err)
 	must(t, to.Client.Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", from.nodeID(t)).Err())
-	must(t, from.Client.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", to.nodeID(t)).Err())
+	// After a move, a message of another node may make from forget for a moment that it owns the slot.
+	Eventually(t, func() bool {
+		return from.Client.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", to.nodeID(t)).Err() == nil
+	})
 	for {
 		keys, err := from.Client.ClusterGetKeysInSlot(ctx, slot, 10).Result()
 		must(t, err)

@@ -53,7 +53,7 @@ func hostileFactors(t *testing.T, b store.Backend) {
 	pending, err := b.Get(t.Context(), pendingOfAda)
 	must(t, err)
 
-	plaintext := make([]byte, 64+100)
+	plaintext := make([]byte, 82+100)
 	plaintext[0], plaintext[1] = 1, 1
 	sound := sealFactor(t, sealKey, plaintext)
 	setEntry(t, b, factorKey("ada"), sound)
@@ -80,7 +80,7 @@ func hostileFactors(t *testing.T, b store.Backend) {
 		{"a state 0", with(1, 0)},
 		{"an unknown state", with(1, 4)},
 		{"a state 255", with(1, 255)},
-		{"half a recovery code", sealFactor(t, sealKey, plaintext[:64+5])},
+		{"half a recovery code", sealFactor(t, sealKey, plaintext[:82+5])},
 		{"eleven recovery codes", sealFactor(t, sealKey, slices.Concat(plaintext, make([]byte, 10)))},
 		{"no recovery codes and a byte short", sealFactor(t, sealKey, plaintext[:63])},
 		{"no plaintext", sealFactor(t, sealKey, nil)},

@@ -1,0 +1,77 @@
+package mfa
+
+import (
+	"time"
+
+	"quiva.ai/mfa/store"
+)
+
+// The limits of attempts at sign-in, for each account and each kind of code.
+//
+// A guess of a TOTP code is right with a probability of 3 in a million. The waits allow 33
+// guesses a day: below 1 in 10 000 a day. A success of the owner ends the wait but not the
+// memory of recent failures. Otherwise a guesser who paused before each sign-in of the owner
+// would get 33 guesses every day. So there are at most about 310 guesses a month: below 1 in 1000.
+const (
+	// freeFailures cost no wait: people mistype.
+	freeFailures = 4
+
+	// slowFrom is the number of recent failures from which each failure costs the longest wait.
+	slowFrom = 9
+
+	// offFrom is the number of recent failures from which the kind of code is off, until the
+	// other kind succeeds or an operator unlocks the account.
+	offFrom = 100
+
+	// forgetTime is the time after which one recent failure is forgotten: six a day.
+	forgetTime = 4 * time.Hour
+)
+
+// waits are the waits after the fifth and each further failure.
+var waits = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
+
+// lockedFor returns how long no attempt is evaluated at now. Where only the other kind of code
+// can end that, it returns the longest wait.
+func lockedFor(a store.Attempts, now time.Time) time.Duration {
+	if a.Recent >= offFrom {
+		return waits[len(waits)-1]
+	}
+	return max(0, a.Until.Sub(now))
+}
+
+// failed returns a after one more failure at now.
+func failed(a store.Attempts, now time.Time) store.Attempts {
+	a = forget(a, now)
+	a.Recent++
+	a.Failures = min(a.Failures, offFrom) + 1
+	wait := int(a.Failures) - freeFailures - 1
+	if a.Recent >= slowFrom {
+		wait = len(waits)
+	}
+	if wait >= 0 {
+		a.Until = now.Add(waits[min(wait, len(waits)-1)])
+	}
+	return a
+}
+
+// forget returns a without the failures that are forgotten at now.
+func forget(a store.Attempts, now time.Time) store.Attempts {
+	forgotten := max(0, now.Sub(a.RecentAt)/forgetTime)
+	if forgotten >= time.Duration(a.Recent) {
+		a.Recent, a.RecentAt = 0, now
+		return a
+	}
+	a.Recent -= uint8(forgotten)
+	a.RecentAt = a.RecentAt.Add(forgotten * forgetTime)
+	return a
+}
+
+// succeeded returns the attempts of both kinds after a success with the kind of used.
+func succeeded(used, other store.Attempts, now time.Time) (_, _ store.Attempts) {
+	used.Failures, used.Until = 0, time.Time{}
+	if other.Recent >= offFrom {
+		// One more attempt: all others would let a guesser begin anew with each sign-in.
+		other.Recent, other.RecentAt = offFrom-1, now
+	}
+	return used, other
+}
