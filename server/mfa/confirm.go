@@ -74,7 +74,7 @@ func (c *confirmation) decide(pending *store.PendingKey, factor store.Factor) (s
 	case pending != nil && equalSecrets(pending.Secret, c.secret):
 		return c.enrol(pending, factor, now)
 	case factor.State == store.Enrolled && equalSecrets(factor.Secret, c.secret) && now.Sub(factor.Changed) < retryTime:
-		c.repeated = true
+		c.replaced, c.repeated = false, true
 		return factor, c.checkRepeated(factor, now)
 	}
 	return factor, &Refusal{Reason: NotPending}
@@ -122,16 +122,16 @@ const (
 
 // outcomeOf names the result of a confirmation for the metric.
 func outcomeOf(err error) string {
-	refusal, refused := errors.AsType[*Refusal](err)
-	switch {
-	case err == nil:
+	if err == nil {
 		return outcomeConfirmed
-	case refused:
-		return string(refusal.Reason)
-	case errors.Is(err, store.ErrUnavailable):
-		return outcomeUnavailable
 	}
-	return outcomeStepUp
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		return string(refusal.Reason)
+	}
+	if _, ok := errors.AsType[*auth.Refusal](err); ok || errors.Is(err, auth.ErrPersonRequired) {
+		return outcomeStepUp
+	}
+	return outcomeUnavailable
 }
 
 // refused adds the audit event of a refused code to the request's log line and returns err.

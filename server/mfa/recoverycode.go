@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"strings"
-	"unicode"
 
 	"quiva.ai/mfa/store"
 )
@@ -32,17 +31,7 @@ func clearCheckBits(code *store.RecoveryCode) { code[len(code)-1] &^= 0x1f }
 // parseRecoveryCode reads a recovery code as a person may type it: in any case, with spaces and
 // dashes anywhere, with O for 0 and I or L for 1. It refuses a code whose check symbol is wrong.
 func parseRecoveryCode(text string) (code store.RecoveryCode, ok bool) {
-	text = strings.Map(func(r rune) rune {
-		switch r = unicode.ToUpper(r); {
-		case unicode.IsSpace(r) || unicode.Is(unicode.Dash, r):
-			return -1
-		case r == 'O':
-			return '0'
-		case r == 'I' || r == 'L':
-			return '1'
-		}
-		return r
-	}, text)
+	text = strings.NewReplacer("O", "0", "I", "1", "L", "1").Replace(withoutSeparators(text))
 	b, err := crockfordEncoding().DecodeString(text)
 	if err != nil || len(b) != len(code) {
 		return store.RecoveryCode{}, false

@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pquerna/otp/hotp"
 
@@ -70,12 +71,23 @@ func isCode(code string) bool {
 // parseSecret reads a secret as a person may type it: in any case, with spaces and dashes
 // between groups, with or without padding.
 func parseSecret(text string) (secret store.Secret, ok bool) {
-	text = strings.ToUpper(strings.NewReplacer(" ", "", "-", "", "=", "").Replace(text))
-	b, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)
+	text = strings.TrimRight(withoutSeparators(text), "=")
+	b, err := base32.StdEncoding.DecodeString(text) // 20 bytes need no padding.
 	if err != nil || len(b) != store.SecretSize {
 		return store.Secret{}, false
 	}
 	return store.Secret(b), true
+}
+
+// withoutSeparators returns text in upper case without spaces and dashes of any kind: phones and
+// word processors replace the typed ones.
+func withoutSeparators(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.Is(unicode.Dash, r) {
+			return -1
+		}
+		return unicode.ToUpper(r)
+	}, text)
 }
 
 func equalSecrets(a, b store.Secret) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }
