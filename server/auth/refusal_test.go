@@ -11,6 +11,7 @@ func TestCause_KeepsItsValue(t *testing.T) {
 		TokenSignature: "token_signature", TokenExpired: "token_expired", TokenNotYetValid: "token_not_yet_valid",
 		TokenIssuer: "token_issuer", TokenAudience: "token_audience", TokenClaimMissing: "token_claim_missing",
 		TokenClaimUnexpected: "token_claim_unexpected", TokenHeaderUnexpected: "token_header_unexpected",
+		SignInTooOld: "sign_in_too_old",
 	} {
 		if got := (&Refusal{Cause: cause}).Error(); got != "refused: "+want {
 			t.Errorf("Error = %q; want the cause %s", got, want)
