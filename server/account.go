@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -23,32 +25,35 @@ func (a *app) accountCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		a.factorCommand("show", "Show the state of an account's factor; never a secret", "account_shown",
-			func(f store.Factor) store.Factor { return f }),
+			(*store.Factors).Find),
 		a.factorCommand("reset", "Remove an account's factor, for a person who has lost phone and recovery codes", "totp_removed",
-			func(f store.Factor) store.Factor { return f.Remove(a.now()) }),
+			changeFactor(func(f store.Factor) store.Factor { return f.Remove(a.now()) })),
 		a.factorCommand("unlock", "Forget the failed attempts with an account's factor", "factor_unlocked",
-			store.Factor.Unlock),
+			changeFactor(store.Factor.Unlock)),
 	)
 	return cmd
 }
 
-// accountFactor is what the account commands print: a factor without its secrets.
-type accountFactor struct {
-	Account          string      `json:"account"`
-	State            store.State `json:"state"`
-	Changed          time.Time   `json:"changed,omitzero"`
-	RecoveryCodes    int         `json:"recovery_codes_left"`
-	TOTPAttempts     attempts    `json:"totp_attempts"`
-	RecoveryAttempts attempts    `json:"recovery_attempts"`
+// factorAction reads or changes the factor of an account, and returns it.
+type factorAction func(*store.Factors, context.Context, string) (store.Factor, error)
+
+var errNoFactor = errors.New("the account never had a factor: is --account the sub of its owner's tokens?")
+
+// changeFactor returns the action that changes a factor with change. A factor that is removed
+// already is no fault: after a lost reply, the operator repeats the command.
+func changeFactor(change func(store.Factor) store.Factor) factorAction {
+	return func(factors *store.Factors, ctx context.Context, account string) (store.Factor, error) {
+		return factors.Change(ctx, account, func(f store.Factor) (store.Factor, error) {
+			if f.State == store.None {
+				return f, errNoFactor
+			}
+			return change(f), nil
+		})
+	}
 }
 
-type attempts struct {
-	Failed      int       `json:"failed"`
-	LockedUntil time.Time `json:"locked_until,omitzero"`
-}
-
-// factorCommand returns a command that changes the factor of one account and prints the result.
-func (a *app) factorCommand(name, short, event string, change func(store.Factor) store.Factor) *cobra.Command {
+// factorCommand returns a command that performs action for one account and prints the factor.
+func (a *app) factorCommand(name, short, event string, action factorAction) *cobra.Command {
 	var account string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -56,20 +61,15 @@ func (a *app) factorCommand(name, short, event string, change func(store.Factor)
 		Short: short,
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if account == "" || len(account) > auth.MaxAccount || !utf8.ValidString(account) {
-				return fmt.Errorf("%w: --account must be 1 to %d bytes of UTF-8", errUsage, auth.MaxAccount)
+			if fault := accountFault(account); fault != "" {
+				return fmt.Errorf("%w: %s", errUsage, fault)
 			}
-			return a.withFactors(cmd, func(ctx context.Context, s *config.Settings, factors *store.Factors) error {
-				before := store.None
-				factor, err := factors.Change(ctx, account, func(f store.Factor) (store.Factor, error) {
-					before = f.State
-					return change(f), nil
-				})
+			return a.withFactors(cmd, commandTimeout, func(ctx context.Context, s *config.Settings, factors *store.Factors) error {
+				factor, err := action(factors, ctx, account)
 				if err != nil {
 					return err
 				}
-				a.audit(ctx, s, event, slog.String("account", store.Digest(account)),
-					slog.String("state_before", string(before)), slog.String("state", string(factor.State)))
+				a.audit(ctx, s, event, slog.String("account", store.Digest(account)), slog.String("state", string(factor.State)))
 				return a.printFactor(account, factor, asJSON)
 			})
 		},
@@ -79,22 +79,62 @@ func (a *app) factorCommand(name, short, event string, change func(store.Factor)
 	return cmd
 }
 
+// accountFault returns the fault of the flag --account, or "".
+func accountFault(account string) string {
+	switch {
+	case account == "" || len(account) > auth.MaxAccount || !utf8.ValidString(account):
+		return fmt.Sprintf("--account must be 1 to %d bytes of UTF-8", auth.MaxAccount)
+	case config.HasHidden(account):
+		return "--account has a line break or another character that cannot be shown"
+	}
+	return ""
+}
+
+// shownFactor is what the account commands print: a factor without its secrets.
+type shownFactor struct {
+	Account          string        `json:"account"`
+	State            store.State   `json:"state"`
+	Enrolled         time.Time     `json:"enrolled,omitzero"`
+	Removed          time.Time     `json:"removed,omitzero"`
+	RecoveryCodes    int           `json:"recovery_codes_left"`
+	TOTPAttempts     shownAttempts `json:"totp_attempts"`
+	RecoveryAttempts shownAttempts `json:"recovery_attempts"`
+}
+
+type shownAttempts struct {
+	Failed      uint8     `json:"failed"`
+	LockedUntil time.Time `json:"locked_until,omitzero"`
+}
+
+// describe returns a line about the attempts with what, such as "codes".
+func (s shownAttempts) describe(what string) string {
+	text := fmt.Sprintf("failed attempts with %s: %d", what, s.Failed)
+	if !s.LockedUntil.IsZero() {
+		text += ", locked until " + s.LockedUntil.Format(time.RFC3339)
+	}
+	return text
+}
+
 func (a *app) printFactor(account string, factor store.Factor, asJSON bool) error {
-	shown := accountFactor{
-		Account: account, State: factor.State, Changed: factor.Changed.UTC(), RecoveryCodes: len(factor.RecoveryCodes),
-		TOTPAttempts:     attempts{int(factor.TOTP.Failures), factor.TOTP.Until.UTC()},
-		RecoveryAttempts: attempts{int(factor.Recovery.Failures), factor.Recovery.Until.UTC()},
+	shown := shownFactor{
+		Account: account, State: factor.State, RecoveryCodes: len(factor.RecoveryCodes),
+		TOTPAttempts:     shownAttempts{factor.TOTP.Failures, factor.TOTP.Until.UTC()},
+		RecoveryAttempts: shownAttempts{factor.Recovery.Failures, factor.Recovery.Until.UTC()},
+	}
+	lines := []string{fmt.Sprintf("account: %q", account), fmt.Sprint("state: ", factor.State)}
+	changed := factor.Changed.UTC()
+	switch {
+	case factor.Exists():
+		shown.Enrolled = changed
+		lines = append(lines, "enrolled: "+changed.Format(time.RFC3339), fmt.Sprint("recovery codes left: ", shown.RecoveryCodes),
+			shown.TOTPAttempts.describe("codes"), shown.RecoveryAttempts.describe("recovery codes"))
+	case factor.State == store.Removed:
+		shown.Removed = changed
+		lines = append(lines, "removed: "+changed.Format(time.RFC3339))
 	}
 	if asJSON {
 		return a.printJSON(shown)
 	}
-	_, err := fmt.Fprintf(a.stdout, "account: %q\nstate: %s\n", account, factor.State)
-	if factor.State != store.None {
-		_, err = fmt.Fprintf(a.stdout, "since: %s\n", shown.Changed.Format(time.RFC3339))
-	}
-	if factor.Exists() {
-		_, err = fmt.Fprintf(a.stdout, "recovery codes left: %d\nfailed attempts: %d with codes, %d with recovery codes\n",
-			shown.RecoveryCodes, shown.TOTPAttempts.Failed, shown.RecoveryAttempts.Failed)
-	}
+	_, err := fmt.Fprintln(a.stdout, strings.Join(lines, "\n"))
 	return err
 }

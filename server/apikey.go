@@ -8,7 +8,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -21,8 +20,7 @@ const (
 	defaultKeyLifetime = 90 * 24 * time.Hour
 	minKeyLifetime     = time.Minute
 	maxKeyLifetime     = 5 * 365 * 24 * time.Hour
-	keyLifetimes       = "1m to 43800h"   // the range in words
-	apiKeyTimeout      = 30 * time.Second // of one command; list reads the names of all Redis entries
+	keyLifetimes       = "1m to 43800h" // the range in words
 )
 
 func (a *app) apiKeyCommand() *cobra.Command {
@@ -78,10 +76,10 @@ type newKey struct {
 // checkNewKey returns all faults of create's flags in one error.
 func checkNewKey(account, email string, lifetime time.Duration) error {
 	var faults []string
-	if account == "" || len(account) > auth.MaxAccount || !utf8.ValidString(account) {
-		faults = append(faults, fmt.Sprintf("--account must be 1 to %d bytes of UTF-8", auth.MaxAccount))
+	if fault := accountFault(account); fault != "" {
+		faults = append(faults, fault)
 	}
-	if address, err := mail.ParseAddress(email); err != nil || address.Address != email {
+	if address, err := mail.ParseAddress(email); err != nil || address.Address != email || config.HasHidden(email) {
 		faults = append(faults, "--email must be an e-mail address")
 	}
 	if lifetime < minKeyLifetime || lifetime > maxKeyLifetime {
@@ -160,10 +158,9 @@ func (a *app) revokeKeyCommand() *cobra.Command {
 	return cmd
 }
 
-// withKeys calls do with the API keys in the Redis of MFA_REDIS_URL. The command needs no
-// other setting, but reports a fault in any.
+// withKeys calls do with the API keys in the Redis of MFA_REDIS_URL.
 func (a *app) withKeys(cmd *cobra.Command, do func(context.Context, *store.APIKeys) error) error {
-	return a.withRedis(cmd, apiKeyTimeout, func(*config.Settings) config.Faults { return nil }, func(ctx context.Context, _ *config.Settings, backend store.Backend) error {
+	return a.withRedis(cmd, commandTimeout, nil, func(ctx context.Context, _ *config.Settings, backend store.Backend) error {
 		return do(ctx, store.NewAPIKeys(backend, a.now))
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/server/config"
 	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
@@ -105,7 +106,17 @@ func TestAPIKey_PrintsJSONOnRequest(t *testing.T) {
 
 func TestAPIKeyList_PrintsATableForATerminal(t *testing.T) {
 	_, environ := apiKeyRedis(t)
-	key := strings.TrimSpace(mustRun(t, environ, append(ada[:6:6], "--account", "a\n\x1b[2Jb")...))
+	key := auth.NewAPIKey()
+	settings, err := config.Load(environ, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := store.NewRedis(*settings.RedisURL)
+	defer backend.Close()
+	// create refuses this account. Earlier versions did not.
+	if _, err := store.NewAPIKeys(backend, time.Now).Create(t.Context(), key, "a\n\x1b[2Jb", "ada@example.com", time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	record := listAPIKeys(t, environ)[0]
 	table := mustRun(t, environ, "apikey", "list")
 	var got [][]string

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,8 +18,10 @@ import (
 	"quiva.ai/mfa/store"
 )
 
-// storeTimeout bounds the commands that read all factors: a million take about a minute.
-const storeTimeout = time.Hour
+const (
+	commandTimeout = 30 * time.Second // of one command; apikey list reads the names of all Redis entries
+	storeTimeout   = time.Hour        // of the commands that read all factors: a million take about a minute
+)
 
 func (a *app) storeCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -38,7 +41,7 @@ func (a *app) initStoreCommand() *cobra.Command {
 		Short: "Give an empty store its identity, and print it: MFA_STORE_ID",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withRedis(cmd, storeTimeout, requireSealKeys, func(ctx context.Context, s *config.Settings, backend store.Backend) error {
+			return a.withRedis(cmd, storeTimeout, []string{"MFA_SEAL_KEYS"}, func(ctx context.Context, s *config.Settings, backend store.Backend) error {
 				id, err := store.InitStore(ctx, backend, s.SealKeys, acceptLoss)
 				if errors.Is(err, store.ErrConflict) {
 					return fmt.Errorf("the store is initialized already: MFA_STORE_ID is %s", id)
@@ -68,7 +71,8 @@ func (a *app) resealStoreCommand() *cobra.Command {
 	return a.censusCommand("reseal", "Seal all factors with the first key of MFA_SEAL_KEYS", "store_resealed", (*store.Factors).Reseal)
 }
 
-// censusCommand returns a command that reads all factors and prints what it found.
+// censusCommand returns a command that reads all factors and prints what it found. It fails if
+// a factor cannot be opened.
 func (a *app) censusCommand(name, short, event string, read func(*store.Factors, context.Context) (store.Census, error)) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -76,19 +80,20 @@ func (a *app) censusCommand(name, short, event string, read func(*store.Factors,
 		Short: short,
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withFactors(cmd, func(ctx context.Context, s *config.Settings, factors *store.Factors) error {
+			return a.withFactors(cmd, storeTimeout, func(ctx context.Context, s *config.Settings, factors *store.Factors) error {
 				census, err := read(factors, ctx)
 				if err != nil {
 					return err
 				}
-				a.audit(ctx, s, event, slog.Int("resealed", census.Resealed), slog.Int("unreadable", len(census.Unreadable)))
+				unreadable := len(census.Unreadable)
+				a.audit(ctx, s, event, slog.Int("resealed", census.Resealed), slog.Int("unreadable", unreadable))
 				if asJSON {
 					err = a.printJSON(census)
 				} else {
-					a.printCensus(census)
+					err = a.printCensus(census)
 				}
-				if len(census.Unreadable) > 0 {
-					err = errors.Join(err, fmt.Errorf("%d factors cannot be opened", len(census.Unreadable)))
+				if unreadable > 0 {
+					err = errors.Join(err, fmt.Errorf("factors that cannot be opened: %d", unreadable))
 				}
 				return err
 			})
@@ -98,29 +103,35 @@ func (a *app) censusCommand(name, short, event string, read func(*store.Factors,
 	return cmd
 }
 
-func (a *app) printCensus(census store.Census) {
-	for _, state := range slices.Sorted(maps.Keys(census.States)) {
-		fmt.Fprintf(a.stdout, "%d %s\n", census.States[state], state)
+func (a *app) printCensus(census store.Census) error {
+	var text strings.Builder
+	for _, state := range []store.State{store.Enrolled, store.Off, store.Removed} {
+		fmt.Fprintf(&text, "%s: %d\n", state, census.States[state])
 	}
 	for _, id := range slices.Sorted(maps.Keys(census.SealKeys)) {
-		fmt.Fprintf(a.stdout, "%d sealed with %s\n", census.SealKeys[id], id)
+		fmt.Fprintf(&text, "found sealed with %s: %d\n", id, census.SealKeys[id])
 	}
-	fmt.Fprintf(a.stdout, "%d resealed\n", census.Resealed)
+	fmt.Fprintf(&text, "resealed: %d\nunreadable: %d\n", census.Resealed, len(census.Unreadable))
 	for _, digest := range census.Unreadable {
-		fmt.Fprintf(a.stdout, "unreadable: %s\n", digest)
+		fmt.Fprintf(&text, "unreadable account: %s\n", digest)
 	}
+	_, err := fmt.Fprint(a.stdout, text.String())
+	return err
 }
 
-// withRedis calls do with the Redis of MFA_REDIS_URL, for at most limit. check returns the
-// faults of settings that the command needs beside it.
-func (a *app) withRedis(cmd *cobra.Command, limit time.Duration, check func(*config.Settings) config.Faults, do func(context.Context, *config.Settings, store.Backend) error) error {
+// withRedis calls do with the Redis of MFA_REDIS_URL, for at most limit. The settings in
+// required have to be set too. A fault in any setting is reported.
+func (a *app) withRedis(cmd *cobra.Command, limit time.Duration, required []string, do func(context.Context, *config.Settings, store.Backend) error) error {
 	s, err := config.Load(a.environ, nil, nil)
 	if err != nil {
 		return err
 	}
-	faults := check(s)
-	if s.RedisURL == nil {
-		faults = append(config.Faults{"MFA_REDIS_URL: is required"}, faults...)
+	set := map[string]bool{"MFA_REDIS_URL": s.RedisURL != nil, "MFA_SEAL_KEYS": s.SealKeys != nil, "MFA_STORE_ID": s.StoreID != ""}
+	var faults config.Faults
+	for _, variable := range append([]string{"MFA_REDIS_URL"}, required...) {
+		if !set[variable] {
+			faults = append(faults, variable+": is required")
+		}
 	}
 	if faults != nil {
 		return faults
@@ -133,17 +144,12 @@ func (a *app) withRedis(cmd *cobra.Command, limit time.Duration, check func(*con
 	return do(ctx, s, backend)
 }
 
-// withFactors calls do with the factors in the store of MFA_STORE_ID, and with no other store.
-func (a *app) withFactors(cmd *cobra.Command, do func(context.Context, *config.Settings, *store.Factors) error) error {
-	check := func(s *config.Settings) config.Faults {
-		faults := requireSealKeys(s)
-		if s.StoreID == "" {
-			faults = append(faults, "MFA_STORE_ID: is required")
-		}
-		return faults
-	}
-	return a.withRedis(cmd, storeTimeout, check, func(ctx context.Context, s *config.Settings, backend store.Backend) error {
-		factors := store.NewFactors(store.FactorsConfig{
+// withFactors calls do with the factors in the store of MFA_STORE_ID. In another store they
+// return store.ErrIdentity.
+func (a *app) withFactors(cmd *cobra.Command, limit time.Duration, do func(context.Context, *config.Settings, *store.Factors) error) error {
+	required := []string{"MFA_SEAL_KEYS", "MFA_STORE_ID"}
+	return a.withRedis(cmd, limit, required, func(ctx context.Context, s *config.Settings, backend store.Backend) error {
+		return do(ctx, s, store.NewFactors(store.FactorsConfig{
 			Backend:    backend,
 			Keyring:    s.SealKeys,
 			Identity:   store.NewIdentity(backend, s.StoreID),
@@ -151,22 +157,12 @@ func (a *app) withFactors(cmd *cobra.Command, do func(context.Context, *config.S
 			SwapLost:   func() {},
 			Unreadable: func() {},
 			Rewrite:    s.Replicas > 0,
-		})
-		if err := factors.Check(ctx); err != nil {
-			return err
-		}
-		return do(ctx, s, factors)
+		}))
 	})
 }
 
-func requireSealKeys(s *config.Settings) config.Faults {
-	if s.SealKeys == nil {
-		return config.Faults{"MFA_SEAL_KEYS: is required"}
-	}
-	return nil
-}
-
-// audit writes the audit event of a command to stderr, in the form of the service's log.
+// audit writes the audit event of a command to stderr, in the form of the service's log and
+// whatever MFA_LOG_LEVEL is.
 func (a *app) audit(ctx context.Context, s *config.Settings, event string, attrs ...slog.Attr) {
 	logger := telemetry.NewLogger(a.stderr, slog.Level(math.MinInt), s.LogFormat)
 	logger.LogAttrs(ctx, slog.LevelInfo, "command", append([]slog.Attr{slog.String("event", event)}, attrs...)...)

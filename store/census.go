@@ -58,7 +58,7 @@ func (f *Factors) Reseal(ctx context.Context) (Census, error) {
 
 // census counts the factors and calls visit for each that can be opened.
 func (f *Factors) census(ctx context.Context, visit func(ctx context.Context, digest string, factor Factor, sealed []byte) error) (Census, error) {
-	census := Census{States: map[State]int{}, SealKeys: map[string]int{}}
+	census := Census{States: map[State]int{}, SealKeys: map[string]int{}, Unreadable: []string{}}
 	keyring := f.keyring.Load()
 	seen := map[string]bool{} // Walk may visit an entry twice.
 	err := f.c.Backend.Walk(ctx, accountPrefix, factorSuffix, func(key string, sealed []byte) error {

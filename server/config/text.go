@@ -34,13 +34,17 @@ func (s setting) checkText(text string) error {
 		return errQuoted
 	case strings.TrimSpace(text) != text:
 		return errSpace
-	case strings.ContainsFunc(text, isHidden):
+	case HasHidden(text):
 		return errHidden
 	}
 	return nil
 }
 
 func isQuote(r rune) bool { return r == '`' || unicode.Is(unicode.Quotation_Mark, r) }
+
+// HasHidden tells whether text has a line break or another character that cannot be shown, or
+// is not UTF-8. Such text is not what an operator sees.
+func HasHidden(text string) bool { return strings.ContainsFunc(text, isHidden) }
 
 // isHidden tells whether r has no form of its own. Of the spaces, only ASCII's is none of these.
 // RuneError stands for bytes that are not UTF-8.
