@@ -68,7 +68,7 @@ func TestFailover_LosesNoMoreThanPendingSecrets(t *testing.T) {
 // without failures.
 func underLoad(t *testing.T, url string) (h *history, stop func()) {
 	t.Helper()
-	s := startInstance(t, testEnviron(nil, "MFA_REDIS_URL="+url))
+	s := startInstance(t, testEnviron(nil, "MFA_REDIS_URL="+url, "MFA_STORE_ID="+initStore(url)))
 	storetest.Eventually(t, func() bool { return s.post(asUser(t, "first")).status == http.StatusOK })
 	h = newHistory()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -64,7 +65,11 @@ type instance struct {
 	wait    func() int      // waits for the end and returns the exit status
 	status  int             // the exit status that the test expects
 	signal  func(os.Signal) // with startProcess only
+	killed  atomic.Bool
 }
+
+// kill ends a process of startProcess at once. Calls to it then return status 0.
+func (s *instance) kill() { s.killed.Store(true); s.signal(syscall.SIGKILL) }
 
 // output collects what a program prints. A test may read it while the program runs.
 type output struct {
@@ -91,8 +96,8 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// testEnviron returns the settings of an instance on redis. A change is name=value; a name
-// alone removes the setting.
+// testEnviron returns the settings of an instance on redis, or of one whose store has no identity.
+// A change is name=value; a name alone removes the setting.
 func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 	values := map[string]string{
 		"MFA_LISTEN":       "127.0.0.1:0",
@@ -102,6 +107,7 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 		"MFA_JWT_ISSUER":   testIssuer,
 		"MFA_JWT_AUDIENCE": testAudience,
 		"MFA_JWT_SECRET":   testSecret,
+		"MFA_STORE_ID":     "none",
 	}
 	if redis != nil {
 		values["MFA_REDIS_URL"] = redis.URL
@@ -124,15 +130,20 @@ func testEnviron(redis *storetest.RedisServer, changes ...string) []string {
 // initStore gives the Redis at url an identity if it has none, and returns its id: "none" if Redis
 // is down.
 func initStore(url string) string {
+	backend, keyring := openRedis(url)
+	defer backend.Close()
+	id, _ := store.InitStore(context.Background(), backend, keyring, false)
+	return cmp.Or(id, "none")
+}
+
+// openRedis returns the Redis at url as a backend, and the keyring of testEnviron.
+func openRedis(url string) (*store.Redis, *store.Keyring) {
 	var location store.RedisURL
 	var keyring store.Keyring
 	if err := errors.Join(location.UnmarshalText([]byte(url)), keyring.UnmarshalText([]byte(testSealKeys))); err != nil {
 		panic(err)
 	}
-	backend := store.NewRedis(location)
-	defer backend.Close()
-	id, _ := store.InitStore(context.Background(), backend, &keyring, false)
-	return cmp.Or(id, "none")
+	return store.NewRedis(location), &keyring
 }
 
 // startInstance runs `mfa serve` in the test's process until the test ends.
@@ -153,7 +164,7 @@ func startProcess(t testing.TB, environ []string, args ...string) *instance {
 		program.Stdout, program.Stderr = stdout, stderr
 		program.Cancel = func() error { return program.Process.Signal(syscall.SIGTERM) }
 		program.WaitDelay = 20 * time.Second
-		if err := program.Run(); err != nil && ctx.Err() == nil {
+		if err := program.Run(); err != nil && program.ProcessState == nil { // It did not start.
 			fmt.Fprintln(stderr, err)
 		}
 		return program.ProcessState.ExitCode()
@@ -183,7 +194,7 @@ func startWith(t testing.TB, environ []string, serve func(ctx context.Context, s
 	}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		if status := s.stop(); status != s.status {
+		if status := s.stop(); status != s.status && !s.killed.Load() {
 			t.Errorf("exit status %d; want %d\n%s", status, s.status, s.log)
 		}
 		for line := range strings.Lines(s.log.String()) {
@@ -255,14 +266,15 @@ func (s *instance) admin(path string) reply {
 func (s *instance) do(through *http.Client, r *http.Request) reply {
 	s.t.Helper()
 	response, err := through.Do(r)
-	if err != nil {
-		s.t.Error(err)
-		return reply{}
+	var text []byte
+	if err == nil {
+		defer response.Body.Close()
+		text, err = io.ReadAll(response.Body)
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		s.t.Error(err)
+		if !s.killed.Load() {
+			s.t.Error(err)
+		}
 		return reply{}
 	}
 	return reply{response.StatusCode, response.Header, string(text), response.Close}

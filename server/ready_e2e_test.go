@@ -34,10 +34,11 @@ func TestReady_FailsWhileAFatalFindingStands(t *testing.T) {
 			t.Parallel()
 			redis := storetest.StartRedis(t, row.args...)
 			proxy := storetest.StartProxy(t, redis.Addr)
+			environ := testEnviron(redis, "MFA_REDIS_URL="+proxy.URL)
 			if row.begin != nil {
 				row.begin(redis, proxy)
 			}
-			s := startInstance(t, testEnviron(nil, "MFA_REDIS_URL="+proxy.URL))
+			s := startInstance(t, environ)
 			for range 2 { // also the first request
 				if status, states := s.ready(); status != http.StatusServiceUnavailable || !strings.Contains(states, "redis:"+row.want) {
 					t.Errorf("/readyz: %d %s; want 503, %s", status, states, row.want)

@@ -129,8 +129,9 @@ func (s *RedisServer) Kill() {
 	}
 }
 
-// Restart kills the process and starts an empty one at the same address. It removes the
-// snapshot that DEBUG RELOAD leaves: redis-server would load it.
+// Restart kills the process and starts another one at the same address. That is empty, unless the
+// server has an append-only file. Restart removes the snapshot that DEBUG RELOAD leaves:
+// redis-server would load it.
 func (s *RedisServer) Restart(t testing.TB) {
 	t.Helper()
 	s.Kill()
