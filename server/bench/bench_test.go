@@ -56,9 +56,9 @@ func (s scenario) run(t *testing.T, programs programs, redis *storetest.RedisSer
 	environ := slices.Concat(s.issuer.environ, benchEnviron(redis.URL), []string{"REDIS_ADDR=" + redis.Addr})
 	server := func(name, program string, status int, environ ...string) candidate {
 		return candidate{name, func(t testing.TB) []*process {
-			flush(t, redis)
+			storeID := initStore(t, redis.URL, redis)
 			s.keys.store(t, redis)
-			return []*process{start(t, program, environ)}
+			return []*process{start(t, program, environ, storeID)}
 		}, []*storetest.RedisServer{redis}, requests, status}
 	}
 	candidates := []candidate{
@@ -132,14 +132,4 @@ func (k apiKeys) requests(testing.TB, int) [][]byte {
 		requests[i] = request("X-Api-Key: " + key + "\r\n")
 	}
 	return requests
-}
-
-// open connects the store's own client to a Redis.
-func open(t testing.TB, redisURL string) *store.Redis {
-	t.Helper()
-	var location store.RedisURL
-	if err := location.UnmarshalText([]byte(redisURL)); err != nil {
-		t.Fatal(err)
-	}
-	return store.NewRedis(location)
 }

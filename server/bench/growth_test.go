@@ -49,9 +49,9 @@ func compareInstances(t *testing.T, mfa, redisURL string, redis ...*storetest.Re
 	var candidates []candidate
 	for _, n := range []int{1, 2, 4} {
 		candidates = append(candidates, candidate{fmt.Sprintf("%d× mfa", n), func(t testing.TB) (instances []*process) {
-			flush(t, redis...)
+			storeID := initStore(t, redisURL, redis...)
 			for range n {
-				instances = append(instances, start(t, mfa, environ))
+				instances = append(instances, start(t, mfa, environ, storeID))
 			}
 			return instances
 		}, redis, requests, 200})
@@ -66,10 +66,11 @@ func comparePending(t *testing.T, mfa string) {
 	var candidates []candidate
 	for _, n := range []int{10_000, 1_000_000, 5_000_000} {
 		redis := storetest.StartRedis(t)
+		environ := slices.Concat(hs256.environ, benchEnviron(redis.URL), []string{initStore(t, redis.URL, redis)})
 		fill(t, redis, n)
 		distinct := min(n, warmUp+w.measured)
 		candidates = append(candidates, candidate{fmt.Sprintf("%d pending", n), func(t testing.TB) []*process {
-			return []*process{start(t, mfa, slices.Concat(hs256.environ, benchEnviron(redis.URL)))}
+			return []*process{start(t, mfa, environ)}
 		}, []*storetest.RedisServer{redis}, hs256.requests(t, 0, distinct, n/distinct), 200})
 	}
 	compare(t, w, []ratio{{1, 0}, {2, 0}}, candidates...)
@@ -116,7 +117,7 @@ func fill(t *testing.T, redis *storetest.RedisServer, n int) {
 func runLong(t *testing.T, mfa string) {
 	const step = 250_000
 	hs256, redis := newHS256(), storetest.StartRedis(t)
-	servers := []*process{start(t, mfa, slices.Concat(hs256.environ, benchEnviron(redis.URL)))}
+	servers := []*process{start(t, mfa, slices.Concat(hs256.environ, benchEnviron(redis.URL)), initStore(t, redis.URL, redis))}
 	requests := hs256.requests(t, 0, step, 1) // before dial: the service closes silent connections
 	connections := dial(t, servers, 50)
 	peaks := map[int]float64{}

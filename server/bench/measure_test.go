@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -89,14 +88,4 @@ func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // not exceed.
 func percentile(sorted []time.Duration, perMille int) float64 {
 	return microseconds(sorted[(perMille*len(sorted)+999)/1000-1])
-}
-
-// flush empties Redis servers.
-func flush(t testing.TB, servers ...*storetest.RedisServer) {
-	t.Helper()
-	for _, server := range servers {
-		if err := server.Client.FlushAll(context.Background()).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

@@ -50,7 +50,7 @@ func TestOverload(t *testing.T) {
 	mfa, redis := build(t).mfa, storetest.StartRedis(t)
 	hs256 := newHS256()
 	requests := hs256.requests(t, 0, 10_000, 1)
-	environ := slices.Concat(hs256.environ, defaultEnviron(redis.URL))
+	environ := slices.Concat(hs256.environ, defaultEnviron(redis.URL), []string{initStore(t, redis.URL, redis)})
 	for _, a := range abuses(hs256.credential(t, accountName(0))) {
 		t.Run(a.name, func(t *testing.T) { a.measure(t, start(t, mfa, environ), requests) })
 	}

@@ -52,12 +52,12 @@ type process struct {
 
 // start starts a program and waits until it serves. mfa and the baseline have different
 // names for the same settings; each gets both.
-func start(t testing.TB, program string, environ []string) *process {
+func start(t testing.TB, program string, environ []string, more ...string) *process {
 	t.Helper()
 	free := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(storetest.FreePort(t))) }
 	p := &process{address: free(), admin: free()}
 	command := exec.Command(program, "serve") // os/exec sends the output to /dev/null
-	command.Env = slices.Concat(environ, []string{
+	command.Env = slices.Concat(environ, more, []string{
 		"MFA_LISTEN=" + p.address, "MFA_ADMIN_LISTEN=" + p.admin,
 		"LISTEN=" + p.address, "ADMIN_LISTEN=" + p.admin,
 	})
