@@ -72,7 +72,7 @@ func slowHeader(c *connection) error {
 
 // idle makes one call and then keeps the connection open.
 func idle(c *connection) error {
-	if err := c.call(request(""), http.StatusUnauthorized); err != nil {
+	if err := c.call(request(""), unauthorized); err != nil {
 		return err
 	}
 	_, err := c.reader.Peek(1)
@@ -98,7 +98,7 @@ func largeBody(header string) func(*connection) error {
 // difference.
 func (a abuse) measure(t *testing.T, p *process, requests [][]byte) {
 	good := dial(t, []*process{p}, goodCallers)
-	load(t, good, requests, 0, 2*warmUp, http.StatusOK)
+	load(t, good, requests, 0, 2*warmUp, issued)
 	goroutines := p.metric(t, "go_goroutines")
 	results := table{
 		title:   fmt.Sprintf("%d clients, %d calls a second by %d good callers", a.clients, goodRate, goodCallers),

@@ -27,14 +27,16 @@ func TestBench(t *testing.T) {
 	forger.environ = hs256.environ
 	keys := newAPIKeys(2000)
 	for _, s := range []scenario{
-		{"new accounts, 1 connection", 1, 25_000, hs256, hs256.newAccounts, nil, 200},
-		{"new accounts, 50 connections", 50, 100_000, hs256, hs256.newAccounts, nil, 200},
-		{"new accounts, 500 connections", 500, 25_000, hs256, hs256.newAccounts, nil, 200},
-		{"repeated accounts", 50, 25_000, hs256, hs256.thousandAccounts, nil, 200},
-		{"API keys", 50, 25_000, hs256, keys.requests, keys, 200},
-		{"ES256 tokens", 50, 25_000, es256, es256.newAccounts, nil, 200},
-		{"refused, bad signature", 50, 25_000, hs256, forger.newAccounts, nil, 401},
-		{"refused, no credential", 50, 25_000, hs256, noCredential, nil, 401},
+		{"new accounts, 1 connection", 1, 25_000, hs256, hs256.newAccounts, nil, nil, issued, 1},
+		{"new accounts, 50 connections", 50, 100_000, hs256, hs256.newAccounts, nil, nil, issued, 1},
+		{"new accounts, 500 connections", 500, 25_000, hs256, hs256.newAccounts, nil, nil, issued, 1},
+		{"repeated accounts", 50, 25_000, hs256, hs256.thousandAccounts, nil, nil, issued, 1},
+		{"API keys", 50, 25_000, hs256, keys.requests, keys, nil, issued, 2},
+		{"ES256 tokens", 50, 25_000, es256, es256.newAccounts, nil, nil, issued, 1},
+		{"refused, bad signature", 50, 25_000, hs256, forger.newAccounts, nil, nil, unauthorized, 0},
+		{"refused, no credential", 50, 25_000, hs256, noCredential, nil, nil, unauthorized, 0},
+		{"confirm", 50, 25_000, hs256, hs256.newAccounts, nil, confirmations, confirmed, 3},
+		{"info", 50, 25_000, hs256, hs256.thousandAccounts, nil, infos, enrolled, 1},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.run(t, programs, redis) })
 	}
@@ -48,30 +50,34 @@ type scenario struct {
 	issuer      issuer
 	requests    func(t testing.TB, n int) [][]byte // at most n
 	keys        apiKeys                            // stored before each measurement
-	status      int                                // of the responses
+	prepare     preparation                        // nil: requests are sent as they are
+	want        expected                           // of each response
+	commands    float64                            // the most that mfa sends to Redis for a request
 }
 
 func (s scenario) run(t *testing.T, programs programs, redis *storetest.RedisServer) {
 	requests := s.requests(t, warmUp+s.measured)
 	environ := slices.Concat(s.issuer.environ, benchEnviron(redis.URL), []string{"REDIS_ADDR=" + redis.Addr})
-	server := func(name, program string, status int, environ ...string) candidate {
+	server := func(name, program string, want expected, environ []string) candidate {
 		return candidate{name, func(t testing.TB) []*process {
 			storeID := initStore(t, redis.URL, redis)
 			s.keys.store(t, redis)
 			return []*process{start(t, program, environ, storeID)}
-		}, []*storetest.RedisServer{redis}, requests, status}
+		}, []*storetest.RedisServer{redis}, requests, s.prepare, want}
 	}
-	candidates := []candidate{
-		server("bare Echo", programs.baseline, 200, append(environ, "BARE=1")...),
-		server("baseline", programs.baseline, s.status, environ...),
-		server("mfa", programs.mfa, s.status, environ...),
-	}
-	ratios := []ratio{{2, 1}}
+	candidates := []candidate{server("mfa", programs.mfa, s.want, environ), server("baseline", programs.baseline, s.want, environ)}
+	ratios := []ratio{{0, 1}}
 	if programs.old != "" {
-		candidates = slices.Insert(candidates, 2, server("old mfa", programs.old, s.status, environ...))
-		ratios = []ratio{{2, 1}, {3, 1}, {3, 2}}
+		candidates = append(candidates, server("old mfa", programs.old, s.want, environ))
+		ratios = append(ratios, ratio{2, 1}, ratio{0, 2})
 	}
-	compare(t, workload{s.connections, s.measured}, ratios, candidates...)
+	if s.prepare == nil { // bare Echo has nothing to prepare
+		candidates = append(candidates, server("bare Echo", programs.baseline, issued, slices.Concat(environ, []string{"BARE=1"})))
+	}
+	results := compare(t, workload{s.connections, s.measured}, ratios, candidates...)
+	if most := results.values(commandsSent, 0)[*rounds-1]; most > s.commands+0.1 { // some are the service's own
+		t.Errorf("mfa sends %.2f commands to Redis for a request; want at most %.0f", most, s.commands)
+	}
 }
 
 // benchEnviron returns the settings of all servers except for their verification keys. No

@@ -54,7 +54,7 @@ func compareInstances(t *testing.T, mfa, redisURL string, redis ...*storetest.Re
 				instances = append(instances, start(t, mfa, environ, storeID))
 			}
 			return instances
-		}, redis, requests, 200})
+		}, redis, requests, nil, issued})
 	}
 	compare(t, w, []ratio{{1, 0}, {2, 0}}, candidates...)
 }
@@ -71,7 +71,7 @@ func comparePending(t *testing.T, mfa string) {
 		distinct := min(n, warmUp+w.measured)
 		candidates = append(candidates, candidate{fmt.Sprintf("%d pending", n), func(t testing.TB) []*process {
 			return []*process{start(t, mfa, environ)}
-		}, []*storetest.RedisServer{redis}, hs256.requests(t, 0, distinct, n/distinct), 200})
+		}, []*storetest.RedisServer{redis}, hs256.requests(t, 0, distinct, n/distinct), nil, issued})
 	}
 	compare(t, w, []ratio{{1, 0}, {2, 0}}, candidates...)
 }
@@ -122,7 +122,7 @@ func runLong(t *testing.T, mfa string) {
 	connections := dial(t, servers, 50)
 	peaks := map[int]float64{}
 	for sent := step; sent <= 6*step; sent += step {
-		load(t, connections, requests, 0, step, 200)
+		load(t, connections, requests, 0, step, issued)
 		peaks[sent] = peakMemory(t, servers)
 		fmt.Fprintf(os.Stdout, "%d requests: peak memory %.1f MiB\n", sent, peaks[sent])
 		requests = hs256.requests(t, sent, step, 1)

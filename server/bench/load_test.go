@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -54,7 +55,7 @@ var errWrongResponse = errors.New("wrong response")
 // load sends n requests, beginning with number first, and returns the latency of each and
 // the time that all took. After the last request comes the first again. Wrong responses
 // fail the test without ending it.
-func load(t testing.TB, connections []*connection, requests [][]byte, first, n, status int) (latencies []time.Duration, took time.Duration) {
+func load(t testing.TB, connections []*connection, requests [][]byte, first, n int, want expected) (latencies []time.Duration, took time.Duration) {
 	t.Helper()
 	latencies = make([]time.Duration, n)
 	var taken, wrong atomic.Int64
@@ -64,7 +65,7 @@ func load(t testing.TB, connections []*connection, requests [][]byte, first, n, 
 		running.Go(func() (fault error) {
 			for i := int(taken.Add(1)) - 1; i < n; i = int(taken.Add(1)) - 1 {
 				sent := time.Now()
-				err := c.call(requests[(first+i)%len(requests)], status)
+				err := c.call(requests[(first+i)%len(requests)], want)
 				latencies[i] = time.Since(sent)
 				switch {
 				case errors.Is(err, errWrongResponse):
@@ -88,10 +89,21 @@ func load(t testing.TB, connections []*connection, requests [][]byte, first, n, 
 	return latencies, took
 }
 
-// call sends a request and checks the response: this status, and with a 200 a secret.
-func (c *connection) call(request []byte, status int) error {
+// expected is what a response has to have.
+type expected struct {
+	status int
+	text   string // in the body
+}
+
+var (
+	issued       = expected{http.StatusOK, `"secret":"`}
+	unauthorized = expected{http.StatusUnauthorized, ""}
+)
+
+// call sends a request and checks the response.
+func (c *connection) call(request []byte, want expected) error {
 	got, err := c.roundTrip(request)
-	if err == nil && (got.status != status || status == 200 && !got.hasSecret()) {
+	if err == nil && !got.is(want) {
 		err = fmt.Errorf("%w: %d %q", errWrongResponse, got.status, got.body)
 	}
 	return err
@@ -104,7 +116,9 @@ type response struct {
 	body       []byte // valid until the connection's next call
 }
 
-func (r response) hasSecret() bool { return bytes.Contains(r.body, []byte(`"secret":"`)) }
+func (r response) is(want expected) bool {
+	return r.status == want.status && bytes.Contains(r.body, []byte(want.text))
+}
 
 // roundTrip sends a request and reads the response.
 func (c *connection) roundTrip(request []byte) (got response, err error) {

@@ -14,6 +14,9 @@ import (
 // warmUp is the number of requests before a measurement.
 const warmUp = 5000
 
+// monitored is how many requests of the warm-up have their commands to Redis counted.
+const monitored = 500
+
 // workload is what every candidate of a table is measured with.
 type workload struct {
 	connections int // to each server
@@ -26,17 +29,25 @@ type candidate struct {
 	start    func(t testing.TB) []*process // new processes for each measurement
 	redis    []*storetest.RedisServer
 	requests [][]byte // sent in this order, from the first again after the last
-	status   int      // of all responses
+	prepare  preparation
+	want     expected // of all responses
 }
+
+// preparation makes the requests to measure from requests to generate, before the
+// measurement. It brings the accounts at p into the state that the requests are for.
+type preparation func(t testing.TB, p *process, generate [][]byte) [][]byte
+
+// commandsSent is the index of a figure.
+const commandsSent = 2
 
 // compare measures the candidates in turn, as many times as -rounds says, and prints the
 // table.
-func compare(t *testing.T, w workload, ratios []ratio, candidates ...candidate) {
+func compare(t *testing.T, w workload, ratios []ratio, candidates ...candidate) table {
 	t.Helper()
 	results := table{
 		title: fmt.Sprintf("%d requests on %d connections to each server", w.measured, w.connections),
 		figures: []string{
-			"server CPU, µs a request", "Redis CPU, µs a request", "allocated, B a request", "allocations a request",
+			"server CPU, µs a request", "Redis CPU, µs a request", "commands to Redis a request", "allocated, B a request", "allocations a request",
 			"requests a second", "p50, µs", "p99, µs", "p99.9, µs", "peak memory, MiB",
 		},
 		ratios: ratios,
@@ -51,6 +62,7 @@ func compare(t *testing.T, w workload, ratios []ratio, candidates ...candidate) 
 		}
 	}
 	results.print(t)
+	return results
 }
 
 // measure measures a candidate once and returns its figures.
@@ -65,19 +77,24 @@ func (w workload) measure(t testing.TB, c candidate) []float64 {
 	for _, server := range c.redis {
 		redis = append(redis, int(info(t, server, "process_id")))
 	}
+	requests := c.requests
+	if c.prepare != nil {
+		requests = c.prepare(t, servers[0], requests)
+	}
 	connections := dial(t, servers, w.connections*len(servers))
-	load(t, connections, c.requests, 0, warmUp, c.status)
+	load(t, connections, requests, 0, warmUp-monitored, c.want)
+	commands := sent(t, c.redis, func() { load(t, connections, requests, warmUp-monitored, monitored, c.want) })
 
 	size, objects := allocated(t, servers)
 	cpu, redisCPU := cpuTime(t, pids...), cpuTime(t, redis...)
-	latencies, took := load(t, connections, c.requests, warmUp, w.measured, c.status)
+	latencies, took := load(t, connections, requests, warmUp, w.measured, c.want)
 	cpu, redisCPU = cpuTime(t, pids...)-cpu, cpuTime(t, redis...)-redisCPU
 	sizeAfter, objectsAfter := allocated(t, servers)
 
 	n := float64(w.measured)
 	slices.Sort(latencies)
 	return []float64{
-		microseconds(cpu) / n, microseconds(redisCPU) / n, (sizeAfter - size) / n, (objectsAfter - objects) / n,
+		microseconds(cpu) / n, microseconds(redisCPU) / n, float64(commands) / monitored, (sizeAfter - size) / n, (objectsAfter - objects) / n,
 		n / took.Seconds(), percentile(latencies, 500), percentile(latencies, 990), percentile(latencies, 999), peakMemory(t, servers),
 	}
 }

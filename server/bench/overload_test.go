@@ -87,7 +87,7 @@ func callSteadily(t testing.TB, connections []*connection, requests [][]byte, d 
 					time.Sleep(early)
 					due = time.Now() // a late wake-up is the generator's
 				}
-				if err := c.call(requests[i%len(requests)], http.StatusOK); err != nil {
+				if err := c.call(requests[i%len(requests)], issued); err != nil {
 					return err
 				}
 				latencies[i] = time.Since(due)
@@ -104,7 +104,7 @@ func callSteadily(t testing.TB, connections []*connection, requests [][]byte, d 
 
 // overload measures the capacity, offers twice as much, and measures the capacity again.
 func overload(t *testing.T, p *process, requests [][]byte) {
-	load(t, dial(t, []*process{p}, goodCallers), requests, 0, 2*warmUp, http.StatusOK)
+	load(t, dial(t, []*process{p}, goodCallers), requests, 0, 2*warmUp, issued)
 	before := flood(t, p, maxInFlight, requests, 0, *goodTime)
 	offered := 2 * before.rate(before.accepted)
 	over := flood(t, p, overloadConnections, requests, offered, *overloadTime)
@@ -174,7 +174,7 @@ func flood(t testing.TB, p *process, connections int, requests [][]byte, rate fl
 				switch {
 				case err != nil:
 					return err
-				case got.status == http.StatusOK && got.hasSecret():
+				case got.is(issued):
 					accepted = append(accepted, time.Since(sent))
 				case got.status == http.StatusServiceUnavailable && got.retryAfter:
 					refused = append(refused, time.Since(sent))

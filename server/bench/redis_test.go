@@ -3,7 +3,11 @@
 package bench
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"net"
+	"strings"
 	"testing"
 
 	"quiva.ai/mfa/store"
@@ -36,4 +40,40 @@ func open(t testing.TB, redisURL string) *store.Redis {
 		t.Fatal(err)
 	}
 	return store.NewRedis(location)
+}
+
+// sent returns how many commands the servers get from clients meanwhile. INFO would count
+// the commands of scripts too.
+func sent(t testing.TB, servers []*storetest.RedisServer, meanwhile func()) (commands int) {
+	t.Helper()
+	const end = "end of the count"
+	var monitors []*bufio.Scanner
+	for _, server := range servers {
+		conn, err := net.Dial("tcp", server.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "MONITOR\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		monitor := bufio.NewScanner(conn)
+		monitor.Scan() // The reply comes before the first command.
+		monitors = append(monitors, monitor)
+	}
+	meanwhile()
+	for i, monitor := range monitors {
+		if err := servers[i].Client.Echo(context.Background(), end).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for monitor.Scan() && !strings.Contains(monitor.Text(), end) {
+			if !strings.Contains(monitor.Text(), " lua] ") {
+				commands++
+			}
+		}
+		if err := monitor.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return commands
 }
