@@ -18,7 +18,7 @@ func startReplica(t *testing.T, primary *storetest.RedisServer) *storetest.Redis
 	if err != nil {
 		t.Fatal(err)
 	}
-	replica := storetest.StartRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	replica := storetest.StartRedis(t, "--replicaof", host, port)
 	storetest.Eventually(t, func() bool {
 		return strings.Contains(replica.Client.Info(t.Context(), "replication").Val(), "master_link_status:up")
 	})
@@ -27,7 +27,7 @@ func startReplica(t *testing.T, primary *storetest.RedisServer) *storetest.Redis
 
 func TestRedis_RequiresReplicasOfAFactor(t *testing.T) {
 	t.Parallel()
-	primary := storetest.StartRedis(t)
+	primary := storetest.StartRedis(t, "--repl-diskless-sync-delay", "0")
 	wantReplicas(t, primary.URL, startReplica(t, primary))
 }
 
@@ -48,6 +48,11 @@ func wantReplicas(t *testing.T, url string, replica *storetest.RedisServer) {
 	backend := newRedis(t, url)
 	f := storetest.NewFactors(t, backend, sealKey)
 	backend.RequireReplicas(1)
+	rewriting := f.Instance(t, backend, sealKey)
+	storetest.Eventually(t, func() bool { // A replica that has just come acknowledges within a second.
+		_, err := rewriting.Change(t.Context(), "ada", func(f store.Factor) (store.Factor, error) { return f.Enrol(store.Secret{}, 0, nil, time.Now()), nil })
+		return err == nil
+	})
 	want := f.MustEnrol(t, "ada", 1)
 
 	replica.Stop(t)
@@ -59,7 +64,6 @@ func wantReplicas(t *testing.T, url string, replica *storetest.RedisServer) {
 	f.WantFactor(t, "ada", want) // The primary has it.
 
 	// A second attempt finds nothing to change. It must not succeed for that reason.
-	rewriting := f.Instance(t, backend, sealKey)
 	before := mustGet(t, backend, factorKey("ada"))
 	for name, call := range map[string]func() error{
 		"Change": func() error { _, err := rewriting.Change(t.Context(), "ada", disable); return err },

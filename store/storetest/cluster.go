@@ -44,7 +44,7 @@ func StartCluster(t testing.TB) *Cluster {
 func (c *Cluster) AddReplicas(t testing.TB) {
 	t.Helper()
 	for range c.Primaries {
-		c.Replicas = append(c.Replicas, startNode(t, "--repl-diskless-sync-delay", "0"))
+		c.Replicas = append(c.Replicas, startNode(t))
 	}
 	c.meet(t, c.Replicas...)
 	for i, replica := range c.Replicas {
@@ -82,11 +82,11 @@ func (c *Cluster) MoveSlot(t testing.TB, slot int, from, to *RedisServer) {
 }
 
 // startNode starts a server with cluster support, which belongs to no cluster yet.
-func startNode(t testing.TB, args ...string) *RedisServer {
+func startNode(t testing.TB) *RedisServer {
 	t.Helper()
 	bus := strconv.Itoa(FreePort(t))
-	node := StartRedis(t, append([]string{"--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-announce-ip", "127.0.0.1",
-		"--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000"}, args...)...)
+	node := StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-announce-ip", "127.0.0.1",
+		"--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
 	node.bus = bus
 	return node
 }

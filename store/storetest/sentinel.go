@@ -28,7 +28,7 @@ type Sentinel struct {
 // replica and the other sentinels. Before that, they cannot agree on a failover.
 func StartSentinel(t testing.TB) Sentinel {
 	t.Helper()
-	primary := StartRedis(t)
+	primary := StartRedis(t, "--repl-diskless-sync-delay", "0")
 	host, port, err := net.SplitHostPort(primary.Addr)
 	must(t, err)
 	replica := StartRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
