@@ -41,7 +41,7 @@ func TestRedisCluster(t *testing.T) { //nolint:tparallel // The sub-tests share 
 			t.Error(err)
 		}
 	})
-	t.Run("has an identity in each hash slot", func(t *testing.T) { identifyCluster(t, cluster) })
+	t.Run("has an identity in each hash slot", func(t *testing.T) { identifyCluster(t, cluster, emptied(t)) })
 	t.Run("finds a factor while its slot moves", func(t *testing.T) { moveFactor(t, cluster, emptied(t)) })
 	t.Run("turns a panic into an error", func(t *testing.T) { wantPanicError(t, newRedis(t, cluster.URL)) })
 	t.Run("is the pinned store while one primary hangs", func(t *testing.T) { checkCluster(t, cluster, emptied(t)) })
@@ -50,8 +50,14 @@ func TestRedisCluster(t *testing.T) { //nolint:tparallel // The sub-tests share 
 }
 
 // identifyCluster asks Redis for the hash slots.
-func identifyCluster(t *testing.T, cluster *storetest.Cluster) {
-	backend := newRedis(t, cluster.URL)
+func identifyCluster(t *testing.T, cluster *storetest.Cluster, backend *store.Redis) {
+	keyring := storetest.NewKeyring(t, storetest.NewSealKey("k1"))
+	if _, err := store.InitStore(t.Context(), backend, keyring, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.InitStore(t.Context(), backend, keyring, false); !errors.Is(err, store.ErrConflict) {
+		t.Fatalf("second init = %v; want ErrConflict", err)
+	}
 	slots := func(keys []string) []int64 {
 		replies := make([]*redis.IntCmd, len(keys))
 		_, err := cluster.Primaries[0].Client.Pipelined(t.Context(), func(pipeline redis.Pipeliner) error {
