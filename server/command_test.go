@@ -47,8 +47,8 @@ func TestRun_RefusesWrongCommandLines(t *testing.T) {
 		{[]string{"version", "now"}, "usage: mfa version takes no arguments"},
 		{[]string{"apikey", "list", "now"}, "usage: mfa apikey list takes no arguments"},
 		{[]string{"apikey", "create", "ada"}, "usage: mfa apikey create takes no arguments"},
-		{[]string{"apikey", "revoke"}, "usage: mfa apikey revoke takes one argument, the id of an API key"},
-		{[]string{"apikey", "revoke", "x", "y"}, "usage: mfa apikey revoke takes one argument, the id of an API key"},
+		{[]string{"apikey", "revoke"}, "usage: mfa apikey revoke takes one argument, the id of a key that list shows"},
+		{[]string{"apikey", "revoke", "x", "y"}, "usage: mfa apikey revoke takes one argument, the id of a key that list shows"},
 		{[]string{"serve", "--seal-keys=hunter2"}, "usage: unknown flag: --seal-keys"},
 		{[]string{"serve", "--issuer", ""}, "settings:\n  MFA_ISSUER: the flag --issuer is empty\n  MFA_SEAL_KEYS: is required\n  MFA_STORE_ID: is required: mfa store init prints it"},
 		{[]string{"openapi", "--format", "xml"}, "usage: --format must be yaml or json"},
@@ -58,6 +58,7 @@ func TestRun_RefusesWrongCommandLines(t *testing.T) {
 		{append(create[:5:5], "Ada <ada@example.com>"), "usage: --email must be an e-mail address"},
 		{append(create[:5:5], "a\u202eda@example.com"), "usage: --email must be an e-mail address"},
 		{append(create[:6:6], "--expires", "59s"), "usage: --expires must be 1m to 43800h"},
+		{[]string{"servicekey", "create", "--expires", "1s"}, "usage: --name must be 1 to 255 bytes that can be shown; --expires must be 1m to 43800h"},
 		{append(create[:6:6], "--expires", "43800h1s"), "usage: --expires must be 1m to 43800h"},
 	} {
 		stdout, stderr, status := runCommand(t, environ, c.args...)

@@ -59,20 +59,25 @@ func devStoreID(ctx context.Context, backend store.Backend, keyring *store.Keyri
 // greet creates an API key and a bearer token and prints a curl command with each.
 // It revokes the API key when ctx is done.
 func (s *service) greet(ctx context.Context, address net.Addr) error {
-	keys := store.NewAPIKeys(s.backend, s.now)
-	key := auth.NewAPIKey()
+	keys, serviceKeys := store.NewAPIKeys(s.backend, s.now), store.NewServiceKeys(s.backend, s.now)
+	key, serviceKey := auth.NewAPIKey(), auth.NewServiceKey()
 	record, err := keys.Create(ctx, key, devAccount, devEmail, devLifetime)
 	if err != nil {
 		return err
 	}
 	defer s.revokeDevKey(ctx, keys, record.ID)
+	if record, err = serviceKeys.CreateForService(ctx, serviceKey, devAccount, devLifetime); err != nil {
+		return err
+	}
+	defer s.revokeDevKey(ctx, serviceKeys, record.ID)
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"iss":   s.settings.JWTIssuer,
-		"aud":   s.settings.JWTAudience,
-		"sub":   devAccount,
-		"email": devEmail,
-		"iat":   s.now().Unix(),
-		"exp":   s.now().Add(devLifetime).Unix(),
+		"iss":       s.settings.JWTIssuer,
+		"aud":       s.settings.JWTAudience,
+		"sub":       devAccount,
+		"email":     devEmail,
+		"auth_time": s.now().Unix(),
+		"iat":       s.now().Unix(),
+		"exp":       s.now().Add(devLifetime).Unix(),
 	}).SignedString([]byte(s.settings.JWTSecret))
 	if err != nil {
 		return fmt.Errorf("sign development token: %w", err)
@@ -87,6 +92,9 @@ func (s *service) greet(ctx context.Context, address net.Addr) error {
 	fmt.Fprintf(s.stdout, call, "X-Api-Key: "+key, url)
 	fmt.Fprintf(s.stdout, "\nor with a bearer token of the same account:\n\n")
 	fmt.Fprintf(s.stdout, call, "Authorization: Bearer "+token, url)
+	fmt.Fprintf(s.stdout, "\nThe gateway's sign-in verifies codes of the app with a service key:\n\n")
+	fmt.Fprintf(s.stdout, "  curl -i -H '%s' --json '{\"account\":%q,\"code\":\"123456\"}' %s\n", "X-Service-Key: "+serviceKey, devAccount,
+		localURL(scheme, address.String())+"/internal/verify-mfa-code")
 	fmt.Fprintln(s.stdout)
 	<-ctx.Done()
 	return nil
