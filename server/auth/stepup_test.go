@@ -30,7 +30,7 @@ func TestStepUp_DemandsARecentSignIn(t *testing.T) {
 	} {
 		err := StepUp{MaxAge: row.maxAge, Leeway: 30 * time.Second, Now: func() time.Time { return now }}.Check(row.p)
 		refusal, _ := errors.AsType[*Refusal](err)
-		if want, ok := row.want.(*Refusal); ok && (refusal == nil || *refusal != *want) || !ok && !errors.Is(err, row.want) {
+		if want, ok := errors.AsType[*Refusal](row.want); ok && (refusal == nil || *refusal != *want) || !ok && !errors.Is(err, row.want) {
 			t.Errorf("%s: %v; want %v", name, err, row.want)
 		}
 	}
