@@ -10,9 +10,9 @@ type Reason string
 
 // The reasons of a Refusal.
 const (
-	Malformed    Reason = "malformed"     // the code or the secret is none
+	Malformed    Reason = "malformed"     // the code or the secret has the wrong form
 	WrongCode    Reason = "wrong_code"    // the code is not the secret's
-	ClockOff     Reason = "clock_off"     // the code is the secret's, at another time
+	ClockOff     Reason = "clock_off"     // the code is the secret's at another time
 	NotPending   Reason = "not_pending"   // the secret is not the pending one
 	NotEnrolled  Reason = "not_enrolled"  // the account lacks the factor
 	Replayed     Reason = "replayed"      // the code was right and is used up

@@ -16,9 +16,8 @@ const (
 	// period is the length of a time step (RFC 6238, section 5.2).
 	period = 30 * time.Second
 
-	// skew is how many steps before and after the present one a code may be of. The code of one
-	// step before may have been typed slowly (RFC 6238, section 5.2); that of one step after
-	// comes from a device whose clock is ahead.
+	// skew is how many steps a code may be early or late. A person types slowly (RFC 6238, section
+	// 5.2), and the clock of a device may be a little ahead.
 	skew = 1
 
 	// hintSteps is how many steps clockAhead searches in each direction: ten minutes.
@@ -30,9 +29,9 @@ const (
 // stepAt returns the time step of now (RFC 6238, section 4.2).
 func stepAt(now time.Time) int64 { return now.Unix() / int64(period/time.Second) }
 
-// matchStep returns the time step within skew of now that code is of. It computes and compares
-// all codes, whichever one matches: its duration tells nothing. If code is of several steps, it
-// returns the last: no other code is used up then.
+// matchStep returns the time step of code, which must be within skew of now. It computes and
+// compares all codes, whichever one matches: its duration tells nothing. If several steps have
+// the code, it returns the last: once that step is used up, the code is good no more.
 func matchStep(secret store.Secret, code string, now time.Time) (step int64, ok bool) {
 	for candidate := stepAt(now) - skew; candidate <= stepAt(now)+skew; candidate++ {
 		if isCodeOf(secret, code, candidate) {
