@@ -143,7 +143,7 @@ func TestServe_NotifiesSystemd(t *testing.T) {
 }
 
 func TestServe_WaitsForRedisAndReportsItsSetup(t *testing.T) {
-	redis := storetest.StartRedis(t, "--maxmemory-policy", "allkeys-lru")
+	redis := storetest.StartRedis(t, "--maxmemory-policy", "allkeys-lru") // and without AOF
 	redis.Kill()
 	s := startInstance(t, testEnviron(redis))
 	storetest.Eventually(t, func() bool { return len(s.logLines("redis does not answer yet")) == 1 })
@@ -152,8 +152,8 @@ func TestServe_WaitsForRedisAndReportsItsSetup(t *testing.T) {
 	}
 	redis.Restart(t)
 	storetest.Eventually(t, func() bool { return len(s.logLines("redis is fit to serve")) == 1 })
-	if got := s.logLines("redis is not set up as it should be"); len(got) != 1 || got[0]["level"] != "WARN" {
-		t.Errorf("log records %v; want one WARN", got)
+	if got := s.logLines("redis is not set up as it should be"); len(got) != 2 || got[0]["level"] != "ERROR" || got[1]["level"] != "ERROR" {
+		t.Errorf("log records %v; want two ERRORs", got)
 	}
 	s.generate(asUser(t, "ada"))
 }

@@ -114,7 +114,7 @@ func confirmAndRemove(t *testing.T, backend *store.Redis, sealKey string) error 
 
 func TestUsersACL_SufficesAndHasNoRuleTooMany(t *testing.T) {
 	t.Parallel()
-	server := storetest.StartRedis(t, "--aclfile", deployedACL(t))
+	server := storetest.StartRedis(t, append(persistent, "--aclfile", deployedACL(t))...)
 	url := "redis://mfa:pw@" + server.Addr
 	if err := serveAndAdminister(t, newRedis(t, url)); err != nil {
 		t.Errorf("with users.acl: %v", err)

@@ -37,6 +37,7 @@ func TestRedisCluster(t *testing.T) { //nolint:tparallel // The sub-tests share 
 		storetest.Run(t, func(t *testing.T) store.Backend { t.Helper(); return emptied(t) })
 	})
 	t.Run("accepts the user of users.acl", func(t *testing.T) {
+		persist(t, cluster)
 		if err := serveAndAdminister(t, emptied(t)); err != nil {
 			t.Error(err)
 		}
@@ -143,8 +144,17 @@ func moveFactor(t *testing.T, cluster *storetest.Cluster, backend *store.Redis) 
 	})
 }
 
+// persist has the primaries keep their data, as the inspection demands.
+func persist(t *testing.T, cluster *storetest.Cluster) {
+	t.Helper()
+	for _, p := range cluster.Primaries {
+		do(t, p, "CONFIG", "SET", "appendonly", "yes")
+	}
+}
+
 func inspectCluster(t *testing.T, cluster *storetest.Cluster) {
 	first, second := cluster.Primaries[0], cluster.Primaries[1]
+	persist(t, cluster)
 	wantFindings(t, second.URL, store.Finding{Text: "Redis is a node of a cluster: use redis+cluster://", Fatal: true})
 	setUser(t, first, deployedRules(t))
 	wantFindings(t, "redis+cluster://mfa:pw@"+first.Addr, store.Finding{Text: "the Redis user may not use CLUSTER SLOTS", Fatal: true})
@@ -152,9 +162,7 @@ func inspectCluster(t *testing.T, cluster *storetest.Cluster) {
 		store.Finding{Text: "Redis does not accept the user and password of MFA_REDIS_URL", Fatal: true})
 	inspectClusterInPart(t, cluster)
 	do(t, second, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-	wantFindings(t, cluster.URL, store.Finding{
-		Text: second.Addr + ": maxmemory-policy is allkeys-lru, by which Redis may drop entries before their deadline: set noeviction",
-	})
+	wantFindings(t, cluster.URL, lossy(second.Addr+": maxmemory-policy is allkeys-lru, by which Redis may drop factors: set noeviction"))
 }
 
 // A finding that one primary has is partial while others can serve. One primary that does not
@@ -167,7 +175,7 @@ func inspectClusterInPart(t *testing.T, cluster *storetest.Cluster) {
 		if i == 0 {
 			setUser(t, p, deployedRules(t)+" "+clusterRules+" -eval")
 		}
-		all = append(all, fatal(p.Addr+": the Redis user may not use EVAL on keys like mfa:{probe}:pending"))
+		all = append(all, fatal(p.Addr+": the Redis user may not use EVAL"))
 	}
 	first := all[0]
 	first.Partial = true

@@ -13,11 +13,13 @@ import (
 )
 
 // A Finding is one fault in the setup of Redis, as a sentence for its operator. A Fatal
-// Finding makes requests fail: all, or if Partial those for one primary of a cluster.
+// Finding makes requests fail: all, or if Partial those for one primary of a cluster. A Lossy
+// one lets Redis lose factors, which nothing can make again.
 type Finding struct {
 	Text    string
 	Fatal   bool
 	Partial bool
+	Lossy   bool
 }
 
 // Findings of INFO, or of a probe where INFO is refused.
@@ -27,27 +29,41 @@ const (
 )
 
 func fatal(text string) Finding { return Finding{Text: text, Fatal: true} }
+func lossy(text string) Finding { return Finding{Text: text, Lossy: true} }
 
-// Names that no entry ever has, one for each kind of entry.
+// Names that no entry ever has, one for each kind of entry but the identity.
 const (
 	probePending = "mfa:{probe}:pending"
+	probeFactor  = "mfa:{probe}:factor"
 	probeAPIKey  = apiKeyPrefix + "probe"
 )
 
-// probes are the commands that serve executes, in a form that changes nothing: SET with XX
-// writes no new entry, and SET with a TTL of 0 is refused after its options were read. Redis
-// checks permissions first.
-var probes = []struct {
+// A probe is a command that serve executes, in a form that changes nothing: SET with XX writes
+// no new entry, SET with a TTL of 0 is refused after its options were read, and DEL has nothing
+// to delete. Redis checks permissions first.
+type probe struct {
 	command, key string
 	args         []any
-}{
+}
+
+// The scripts use SET, GET, TYPE and DEL.
+var probes = []probe{
 	{"SET", probePending, []any{"SET", probePending, "", "NX", "GET", "PX", 0}},
 	{"GET", probePending, []any{"GET", probePending}},
 	{"TYPE", probePending, []any{"TYPE", probePending}},
+	{"DEL", probePending, []any{"DEL", probePending}},
 	{"EVAL", probePending, []any{"EVAL", "return 1", 1, probePending}},
+	{"SET", probeFactor, []any{"SET", probeFactor, "", "XX"}},
+	{"GET", probeFactor, []any{"GET", probeFactor}},
+	{"TYPE", probeFactor, []any{"TYPE", probeFactor}},
+	{"EVAL", probeFactor, []any{"EVAL", "return 1", 1, probeFactor}},
+	{"GET", identityKey, []any{"GET", identityKey}},
+	{"EVAL", identityKey, []any{"EVAL", "return 1", 1, identityKey}},
 	{"SET", probeAPIKey, []any{"SET", probeAPIKey, "", "XX"}},
 	{"GET", probeAPIKey, []any{"GET", probeAPIKey}},
 }
+
+var probeWait = probe{"WAIT", "", []any{"WAIT", 0, 1}}
 
 // Inspect returns the faults in the setup of Redis for this service. In a cluster it asks
 // every primary. It returns ErrUnavailable, and what it has found, if a server does not tell,
@@ -57,7 +73,7 @@ func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	var sound bool // a primary has no fatal finding
 	var mu sync.Mutex
 	err := r.eachPrimary(ctx, func(ctx context.Context, server redis.UniversalClient) error {
-		found, err := inspect(ctx, server, r.isCluster())
+		found, err := r.inspect(ctx, server)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, f := range found {
@@ -112,9 +128,9 @@ func isRemote(address string) bool {
 }
 
 // inspect inspects one server.
-func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) ([]Finding, error) {
+func (r *Redis) inspect(ctx context.Context, server redis.UniversalClient) ([]Finding, error) {
 	info, err := server.InfoMap(ctx).Result()
-	findings := inspectInfo(info, inCluster)
+	findings := inspectInfo(info, r.isCluster())
 	if err != nil {
 		command, why, _ := refusedCommand(err)
 		if text := setupFault(err); text != "" && command != "INFO" {
@@ -122,17 +138,27 @@ func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) 
 		} else if command != "INFO" {
 			return nil, unavailable(err)
 		}
-		findings = []Finding{{Text: "the Redis user may not use INFO" + why + ": version and maxmemory-policy are not checked"}}
+		findings = []Finding{{Text: "the Redis user may not use INFO" + why + ": version, maxmemory-policy and appendonly are not checked"}}
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal }) {
 		return findings, nil // On such a server the probes say nothing about permissions.
 	}
-	for _, probe := range probes {
-		err := server.Do(ctx, probe.args...).Err()
-		if _, moved := redis.IsMovedError(err); err == nil || errors.Is(err, redis.Nil) || moved && inCluster {
+	more, err := r.probe(ctx, server)
+	return append(findings, more...), err
+}
+
+// probe sends the probes to one server.
+func (r *Redis) probe(ctx context.Context, server redis.UniversalClient) (findings []Finding, err error) {
+	all := probes
+	if r.replicas > 0 {
+		all = append(slices.Clone(probes), probeWait)
+	}
+	for _, p := range all {
+		err := server.Do(ctx, p.args...).Err()
+		if _, moved := redis.IsMovedError(err); err == nil || errors.Is(err, redis.Nil) || moved && r.isCluster() {
 			continue // A redirection comes after the check of permissions.
 		}
-		switch text := probeFault(err, probe.command, probe.key); {
+		switch text := probeFault(err, p); {
 		case text != "":
 			findings = append(findings, fatal(text))
 		case !redis.HasErrorPrefix(err, "invalid expire time"):
@@ -143,9 +169,9 @@ func inspect(ctx context.Context, server redis.UniversalClient, inCluster bool) 
 }
 
 // probeFault returns the fault in the setup that the error of a probe shows, or "".
-func probeFault(err error, command, key string) string {
+func probeFault(err error, p probe) string {
 	_, moved := redis.IsMovedError(err)
-	_, why, refused := refusedCommand(err)
+	command, why, refused := refusedCommand(err)
 	switch {
 	case moved:
 		return foundNode
@@ -153,10 +179,10 @@ func probeFault(err error, command, key string) string {
 		return foundReplica
 	case redis.HasErrorPrefix(err, "syntax error"):
 		return "Redis does not know SET with both NX and GET: 7.0 or newer is needed"
-	case refused && why != "":
-		return "the Redis user may not use " + command + why
+	case refused && command == "": // The command is allowed, on other keys.
+		return "the Redis user may not use " + p.command + " on keys like " + p.key
 	case refused:
-		return "the Redis user may not use " + command + " on keys like " + key
+		return "the Redis user may not use " + p.command + why
 	}
 	return ""
 }
@@ -179,7 +205,10 @@ func inspectInfo(info map[string]map[string]string, inCluster bool) []Finding {
 		findings = append(findings, fatal(foundReplica))
 	}
 	if policy := info["Memory"]["maxmemory_policy"]; policy != "" && policy != "noeviction" {
-		findings = append(findings, Finding{Text: "maxmemory-policy is " + policy + ", by which Redis may drop entries before their deadline: set noeviction"})
+		findings = append(findings, lossy("maxmemory-policy is "+policy+", by which Redis may drop factors: set noeviction"))
+	}
+	if info["Persistence"]["aof_enabled"] == "0" {
+		findings = append(findings, lossy("appendonly is no, by which a restart of Redis may lose factors: set yes"))
 	}
 	return findings
 }

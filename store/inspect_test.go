@@ -22,17 +22,25 @@ func wantFindings(t *testing.T, url string, want ...store.Finding) {
 }
 
 func fatal(text string) store.Finding { return store.Finding{Text: text, Fatal: true} }
+func lossy(text string) store.Finding { return store.Finding{Text: text, Lossy: true} }
+
+// persistent has redis-server keep its data, as the inspection demands.
+var persistent = []string{"--appendonly", "yes"}
 
 // Each case configures the server, and the next one resets it.
 func TestInspect_FindsFaultsInTheSetup(t *testing.T) { //nolint:tparallel // The cases share one server.
 	t.Parallel()
-	server := storetest.StartRedis(t)
+	server := storetest.StartRedis(t, persistent...)
 	rules := deployedRules(t)
-	const (
-		pending, apiKey = "mfa:{probe}:pending", "mfa:apikey:probe"
-	)
-	forbidden := func(command, key string) store.Finding {
-		return fatal("the Redis user may not use " + command + " on keys like " + key)
+	const pending, factor, identity, apiKey = "mfa:{probe}:pending", "mfa:{probe}:factor", "mfa:store", "mfa:apikey:probe"
+	forbidden := func(command string, keys ...string) (findings []store.Finding) {
+		for _, key := range keys {
+			findings = append(findings, fatal("the Redis user may not use "+command+" on keys like "+key))
+		}
+		return findings
+	}
+	denied := func(command string) []store.Finding {
+		return []store.Finding{fatal("the Redis user may not use " + command)}
 	}
 	for _, c := range []struct {
 		name, rules string
@@ -41,26 +49,32 @@ func TestInspect_FindsFaultsInTheSetup(t *testing.T) { //nolint:tparallel // The
 	}{
 		{"no fault", rules, nil, nil},
 		{"eviction", rules, []string{"CONFIG SET maxmemory-policy volatile-ttl"}, []store.Finding{
-			{Text: "maxmemory-policy is volatile-ttl, by which Redis may drop entries before their deadline: set noeviction"},
+			lossy("maxmemory-policy is volatile-ttl, by which Redis may drop factors: set noeviction"),
 		}},
+		{"no persistence", rules, []string{"CONFIG SET appendonly no"}, []store.Finding{noAOF}},
 		{"replica", rules, []string{"REPLICAOF 127.0.0.1 1"}, []store.Finding{fatal(replica)}},
 		{"writable replica", rules, []string{"CONFIG SET replica-read-only no", "REPLICAOF 127.0.0.1 1"}, []store.Finding{fatal(replica)}},
 		{"another password", "resetpass >other ~* +@all", nil, []store.Finding{fatal("Redis does not accept the user and password of MFA_REDIS_URL")}},
 		{"no INFO", rules + " -info", nil, []store.Finding{
-			{Text: "the Redis user may not use INFO: version and maxmemory-policy are not checked"},
+			{Text: "the Redis user may not use INFO: version, maxmemory-policy and appendonly are not checked"},
 		}},
-		{"no SET", rules + " -set", nil, []store.Finding{forbidden("SET", apiKey), forbidden("SET", pending)}},
-		{"no GET", rules + " -get", nil, []store.Finding{forbidden("GET", apiKey), forbidden("GET", pending)}},
-		{"no TYPE", rules + " -type", nil, []store.Finding{forbidden("TYPE", pending)}},
-		{"no EVAL", rules + " -eval", nil, []store.Finding{forbidden("EVAL", pending)}},
-		{"API keys only", rules + " resetkeys ~mfa:apikey:*", nil, []store.Finding{
-			forbidden("EVAL", pending), forbidden("GET", pending), forbidden("SET", pending), forbidden("TYPE", pending),
-		}},
-		{"pending secrets only", rules + " resetkeys ~mfa:{*", nil, []store.Finding{forbidden("GET", apiKey), forbidden("SET", apiKey)}},
-		{"API keys read-only", rules + " resetkeys ~mfa:{* %R~mfa:apikey:*", nil, []store.Finding{forbidden("SET", apiKey)}},
+		{"no SET", rules + " -set", nil, denied("SET")},
+		{"no GET", rules + " -get", nil, denied("GET")},
+		{"no TYPE", rules + " -type", nil, denied("TYPE")},
+		{"no DEL", rules + " -del", nil, denied("DEL")},
+		{"no EVAL", rules + " -eval", nil, denied("EVAL")},
+		{"no WAIT, and no replicas required", rules + " -wait", nil, nil},
+		{"API keys only", rules + " resetkeys ~mfa:apikey:*", nil, slices.Concat(
+			forbidden("DEL", pending), forbidden("EVAL", identity, factor, pending), forbidden("GET", identity, factor, pending),
+			forbidden("SET", factor, pending), forbidden("TYPE", factor, pending))},
+		{"accounts only", rules + " resetkeys ~mfa:{*", nil, slices.Concat(
+			forbidden("EVAL", identity), forbidden("GET", apiKey, identity), forbidden("SET", apiKey))},
+		{"no factors", rules + " resetkeys ~mfa:{*}:pending ~mfa:apikey:* ~mfa:store*", nil, slices.Concat(
+			forbidden("EVAL", factor), forbidden("GET", factor), forbidden("SET", factor), forbidden("TYPE", factor))},
+		{"API keys read-only", rules + " resetkeys ~mfa:{* ~mfa:store* %R~mfa:apikey:*", nil, forbidden("SET", apiKey)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			reset := []string{"REPLICAOF NO ONE", "CONFIG SET maxmemory-policy noeviction", "CONFIG SET replica-read-only yes"}
+			reset := []string{"REPLICAOF NO ONE", "CONFIG SET maxmemory-policy noeviction", "CONFIG SET appendonly yes", "CONFIG SET replica-read-only yes"}
 			for _, command := range slices.Concat(reset, c.configure) {
 				var args []any
 				for field := range strings.FieldsSeq(command) {
@@ -77,10 +91,27 @@ func TestInspect_FindsFaultsInTheSetup(t *testing.T) { //nolint:tparallel // The
 	}
 }
 
+// Only a service that waits for replicas needs WAIT.
+func TestInspect_ProbesWaitIfReplicasAreRequired(t *testing.T) {
+	t.Parallel()
+	server := storetest.StartRedis(t, persistent...)
+	backend := newRedis(t, "redis://mfa:pw@"+server.Addr)
+	backend.RequireReplicas(1)
+	for rules, want := range map[string][]store.Finding{
+		deployedRules(t):            nil,
+		deployedRules(t) + " -wait": {fatal("the Redis user may not use WAIT")},
+	} {
+		setUser(t, server, rules)
+		if got, err := backend.Inspect(t.Context()); !cmp.Equal(want, got) || err != nil {
+			t.Errorf("inspection with %s: %v, %v; want %v", rules, got, err, want)
+		}
+	}
+}
+
 // A missing permission may concern the handshake, before the first command.
 func TestInspect_NamesTheRefusedCommandOfTheHandshake(t *testing.T) {
 	t.Parallel()
-	server := storetest.StartRedis(t)
+	server := storetest.StartRedis(t, persistent...)
 	for _, c := range []struct{ suffix, command, rule string }{
 		{"/1", "SELECT", selectRule},
 		{"?client_name=mfa", "CLIENT SETNAME", clientNameRule},
@@ -93,6 +124,8 @@ func TestInspect_NamesTheRefusedCommandOfTheHandshake(t *testing.T) {
 	}
 }
 
+var noAOF = lossy("appendonly is no, by which a restart of Redis may lose factors: set yes")
+
 const (
 	renamed = ", because Redis does not know it: was it renamed?"
 	replica = "Redis is a replica, and a replica loses what is written to it: name its primary, or use Sentinel"
@@ -101,7 +134,7 @@ const (
 // A renamed command has the finding of a forbidden one, and hides no other.
 func TestInspect_FindsRenamedCommands(t *testing.T) {
 	t.Parallel()
-	noInfo := store.Finding{Text: "the Redis user may not use INFO" + renamed + ": version and maxmemory-policy are not checked"}
+	noInfo := store.Finding{Text: "the Redis user may not use INFO" + renamed + ": version, maxmemory-policy and appendonly are not checked"}
 	unknown := func(command string) store.Finding { return fatal("the Redis user may not use " + command + renamed) }
 	for _, c := range []struct {
 		commands, path string
@@ -112,6 +145,7 @@ func TestInspect_FindsRenamedCommands(t *testing.T) {
 		{"SET", "", nil, []store.Finding{unknown("SET")}},
 		{"GET", "", nil, []store.Finding{unknown("GET")}},
 		{"TYPE", "", nil, []store.Finding{unknown("TYPE")}},
+		{"DEL", "", nil, []store.Finding{unknown("DEL")}},
 		{"EVAL", "", nil, []store.Finding{unknown("EVAL")}},
 		{"SELECT", "/1", nil, []store.Finding{unknown("SELECT")}},
 		{"INFO EVAL TYPE", "", nil, []store.Finding{unknown("EVAL"), noInfo, unknown("TYPE")}},
@@ -120,7 +154,7 @@ func TestInspect_FindsRenamedCommands(t *testing.T) {
 		for command := range strings.FieldsSeq(c.commands) {
 			c.args = append(c.args, "--rename-command", command, "")
 		}
-		wantFindings(t, storetest.StartRedis(t, c.args...).URL+c.path, c.want...)
+		wantFindings(t, storetest.StartRedis(t, slices.Concat(persistent, c.args)...).URL+c.path, c.want...)
 	}
 }
 
@@ -136,7 +170,7 @@ func TestInspect_FindsAnOldRedisWithoutINFO(t *testing.T) {
 		storetest.Fault{Command: "set", Key: "NX", Action: storetest.Instead("-ERR syntax error\r\n")},
 	)
 	wantFindings(t, proxy.URL, fatal("Redis does not know SET with both NX and GET: 7.0 or newer is needed"),
-		store.Finding{Text: "the Redis user may not use INFO" + renamed + ": version and maxmemory-policy are not checked"})
+		store.Finding{Text: "the Redis user may not use INFO" + renamed + ": version, maxmemory-policy and appendonly are not checked"})
 }
 
 func TestInspect_FindsAnOldVersion(t *testing.T) {
@@ -175,7 +209,7 @@ func TestInspect_FindsPlaintextToAnotherMachine(t *testing.T) {
 // fault in the setup.
 func TestReady_NeedsAServerThatAcceptsWrites(t *testing.T) {
 	t.Parallel()
-	server := storetest.StartRedis(t)
+	server := storetest.StartRedis(t, persistent...)
 	backend := newRedis(t, server.URL)
 	for _, c := range []struct {
 		command []any

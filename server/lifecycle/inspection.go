@@ -148,7 +148,7 @@ func (i *Inspection) fatal() error {
 func logFindings(ctx context.Context, findings []store.Finding, log *slog.Logger) {
 	for _, finding := range findings {
 		level := slog.LevelWarn
-		if finding.Fatal {
+		if finding.Fatal || finding.Lossy {
 			level = slog.LevelError
 		}
 		log.Log(ctx, level, "redis is not set up as it should be", "finding", finding.Text)

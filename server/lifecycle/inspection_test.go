@@ -47,20 +47,21 @@ func TestInspection_RepeatsAndReportsChanges(t *testing.T) {
 			soon    = 2 * time.Second
 			later   = 30 * time.Second
 		)
-		evicts, denied, old := store.Finding{Text: "evicts"}, store.Finding{Text: "denied", Fatal: true}, store.Finding{Text: "old", Fatal: true}
+		open, evicts := store.Finding{Text: "open"}, store.Finding{Text: "evicts", Lossy: true}
+		denied, old := store.Finding{Text: "denied", Fatal: true}, store.Finding{Text: "old", Fatal: true}
 		partly := store.Finding{Text: "partly", Fatal: true, Partial: true}
 		refused := errors.New("refused")
 		redis := &redisStub{t: t, results: []inspectionResult{
 			{nil, refused, soon, silent, ""},
 			{nil, refused, soon, "", ""},
-			{[]store.Finding{denied, evicts, old}, nil, soon, "level=ERROR" + finding + "denied\nlevel=WARN" + finding + "evicts\nlevel=ERROR" + finding + "old\n", "denied; old"},
+			{[]store.Finding{denied, evicts, old}, nil, soon, "level=ERROR" + finding + "denied\nlevel=ERROR" + finding + "evicts\nlevel=ERROR" + finding + "old\n", "denied; old"},
 			{[]store.Finding{denied, evicts, old}, nil, soon, "", "denied; old"},
 			{nil, refused, soon, "", "denied; old"},
 			{[]store.Finding{denied}, refused, soon, "level=ERROR" + finding + "denied\n", "denied"},
-			{[]store.Finding{evicts}, nil, later, "level=WARN" + finding + "evicts\n" + fit, ""},
-			{[]store.Finding{evicts}, nil, later, "", ""},
+			{[]store.Finding{evicts, open}, nil, later, "level=ERROR" + finding + "evicts\nlevel=WARN" + finding + "open\n" + fit, ""},
+			{[]store.Finding{evicts, open}, nil, later, "", ""},
 			{nil, refused, soon, "", ""},
-			{[]store.Finding{evicts}, nil, later, "", ""},
+			{[]store.Finding{evicts, open}, nil, later, "", ""},
 			{[]store.Finding{old}, nil, soon, "level=ERROR" + finding + "old\n", "old"},
 			{[]store.Finding{partly}, nil, soon, "level=ERROR" + finding + "partly\n", ""},
 			{nil, nil, later, fit, ""},
