@@ -37,6 +37,8 @@ func TestBench(t *testing.T) {
 		{"refused, no credential", 50, 25_000, hs256, noCredential, nil, nil, unauthorized, 0},
 		{"confirm", 50, 25_000, hs256, hs256.newAccounts, nil, confirmations, confirmed, 3},
 		{"info", 50, 25_000, hs256, hs256.thousandAccounts, nil, infos, enrolled, 1},
+		{"verify", 50, 10_000, hs256, hs256.newAccounts, nil, verifications, verified, 3},
+		{"status", 50, 25_000, hs256, hs256.thousandAccounts, nil, statuses, enrolled, 2},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.run(t, programs, redis) })
 	}
@@ -91,7 +93,7 @@ func defaultEnviron(redisURL string) []string {
 	return []string{
 		"MFA_REDIS_URL=" + redisURL, "MFA_SEAL_KEYS=" + sealKey,
 		"MFA_JWT_ISSUER=" + tokenIssuer, "MFA_JWT_AUDIENCE=" + tokenAudience,
-		"JWT_ISSUER=" + tokenIssuer, "JWT_AUDIENCE=" + tokenAudience,
+		"JWT_ISSUER=" + tokenIssuer, "JWT_AUDIENCE=" + tokenAudience, "SERVICE_KEY=" + serviceKey,
 	}
 }
 

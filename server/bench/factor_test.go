@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"testing"
@@ -15,6 +16,9 @@ import (
 var (
 	confirmed = expected{http.StatusOK, `"recovery_codes":["`}
 	enrolled  = expected{http.StatusOK, `"totp_enabled":true`}
+	verified  = expected{http.StatusOK, `"method":"totp"`}
+
+	serviceKey = rand.Text() // of the gateway; a setting of the baseline
 )
 
 // confirmations has each account generate a key, and returns the requests that confirm them.
@@ -26,9 +30,8 @@ func confirmations(t testing.TB, p *process, generate [][]byte) [][]byte {
 	for i, request := range generate {
 		secrets[i] = c.generate(t, request)
 	}
-	// Both servers accept codes of the next time step: for 60 s at least.
 	for i, secret := range secrets {
-		requests[i] = confirmation(t, generate[i], secret, time.Now().Add(30*time.Second))
+		requests[i] = confirmation(generate[i], secret, nextCode(t, secret))
 	}
 	return requests
 }
@@ -37,15 +40,48 @@ func confirmations(t testing.TB, p *process, generate [][]byte) [][]byte {
 func infos(t testing.TB, p *process, generate [][]byte) [][]byte {
 	t.Helper()
 	requests := make([][]byte, len(generate))
-	c := dial(t, []*process{p}, 1)[0]
-	defer c.Close()
+	enrol(t, p, generate)
 	for i, request := range generate {
-		if err := c.call(confirmation(t, request, c.generate(t, request), time.Now()), confirmed); err != nil {
-			t.Fatal(err)
-		}
 		requests[i] = redirect(request, "GET /accounts/user-mfa-info", "")
 	}
 	return requests
+}
+
+// statuses is infos for the gateway. The accounts have the numbers from 0.
+func statuses(t testing.TB, p *process, generate [][]byte) [][]byte {
+	t.Helper()
+	requests := make([][]byte, len(generate))
+	enrol(t, p, generate)
+	for i := range requests {
+		requests[i] = internal("mfa-status", fmt.Sprintf(`{"account":%q}`, accountName(i)))
+	}
+	return requests
+}
+
+// verifications has each account enrol a factor, and returns the requests that verify a code
+// of it. The accounts have the numbers from 0.
+func verifications(t testing.TB, p *process, generate [][]byte) [][]byte {
+	t.Helper()
+	requests := make([][]byte, len(generate))
+	for i, secret := range enrol(t, p, generate) {
+		requests[i] = internal("verify-mfa-code", fmt.Sprintf(`{"account":%q,"code":%q}`, accountName(i), nextCode(t, secret)))
+	}
+	return requests
+}
+
+// enrol has each account enrol a factor and returns the secrets.
+func enrol(t testing.TB, p *process, generate [][]byte) []string {
+	t.Helper()
+	secrets := make([]string, len(generate))
+	c := dial(t, []*process{p}, 1)[0]
+	defer c.Close()
+	for i, request := range generate {
+		secrets[i] = c.generate(t, request)
+		if err := c.call(confirmation(request, secrets[i], codeAt(t, secrets[i], time.Now())), confirmed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return secrets
 }
 
 // generate sends a request to generate a key and returns its secret.
@@ -59,14 +95,29 @@ func (c *connection) generate(t testing.TB, request []byte) (secret string) {
 	return string(value)
 }
 
-// confirmation returns the request that confirms secret with its code of that time, by the
-// caller of a request to generate.
-func confirmation(t testing.TB, generate []byte, secret string, at time.Time) []byte {
+// nextCode returns the code of the next time step. It is valid for 60 s at least, and was not
+// used to enrol.
+func nextCode(t testing.TB, secret string) string {
+	t.Helper()
+	return codeAt(t, secret, time.Now().Add(30*time.Second))
+}
+
+func codeAt(t testing.TB, secret string, at time.Time) string {
 	t.Helper()
 	code, err := totp.GenerateCode(secret, at)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return code
+}
+
+// internal returns a request of the gateway.
+func internal(operation, body string) []byte {
+	return redirect(request("X-Service-Key: "+serviceKey+"\r\n"), "POST /internal/"+operation, body)
+}
+
+// confirmation returns the request that confirms secret by the caller of a request to generate.
+func confirmation(generate []byte, secret, code string) []byte {
 	return redirect(generate, "POST /accounts/confirm-totp-registration", fmt.Sprintf(`{"code":%q,"secret":%q}`, code, secret))
 }
 

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/pquerna/otp/totp"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -27,14 +27,17 @@ func (s *server) confirm(c echo.Context) error {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return err
 	}
-	if err != nil || body.Secret != secret || !totp.Validate(body.Code, secret) {
+	step := matchStep(secret, body.Code, time.Now())
+	if err != nil || body.Secret != secret || step == 0 {
 		return echo.ErrBadRequest
 	}
 	codes := make([]string, 10)
 	for i := range codes {
 		codes[i] = rand.Text()[:16]
 	}
-	if err := s.rdb.HSet(ctx, "factor:"+caller.Subject, "secret", secret, "recovery_codes", strings.Join(codes, " ")).Err(); err != nil {
+	err = s.rdb.HSet(ctx, "factor:"+caller.Subject, "secret", secret, "step", step, "failures", 0, "locked_until", 0,
+		"recovery_codes", strings.Join(codes, " ")).Err()
+	if err != nil {
 		return err
 	}
 	if err := s.rdb.Del(ctx, pending).Err(); err != nil {
@@ -48,7 +51,11 @@ func (s *server) info(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.rdb.Exists(c.Request().Context(), "factor:"+caller.Subject).Result()
+	return s.respondInfo(c, caller.Subject)
+}
+
+func (s *server) respondInfo(c echo.Context, account string) error {
+	found, err := s.rdb.Exists(c.Request().Context(), "factor:"+account).Result()
 	if err != nil {
 		return err
 	}

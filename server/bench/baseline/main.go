@@ -69,5 +69,7 @@ func main() {
 	e.POST("/accounts/generate-totp-key", generate)
 	e.POST("/accounts/confirm-totp-registration", s.confirm)
 	e.GET("/accounts/user-mfa-info", s.info)
+	e.POST("/internal/verify-mfa-code", s.verify)
+	e.POST("/internal/mfa-status", s.status)
 	e.Logger.Fatal(e.Start(os.Getenv("LISTEN")))
 }
