@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,7 +108,7 @@ func TestAccount_LeavesAnUnreadableFactor(t *testing.T) {
 func TestAccountReset_FailsWithoutTheRequiredReplicas(t *testing.T) {
 	o := startOperated(t)
 	o.change("ada", enrol)
-	environ := append(o.environ, "MFA_REDIS_WAIT_REPLICAS=1")
+	environ := append(slices.Clone(o.environ), "MFA_REDIS_WAIT_REPLICAS=1")
 	for range 2 {
 		o.want(environ, "account reset --account ada", exitFault, "", "mfa: change factor: store unavailable: 0 of 1 replicas have acknowledged the write\n")
 	}

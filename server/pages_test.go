@@ -101,12 +101,12 @@ func TestPages_NameCommandsAndSettingsThatExist(t *testing.T) {
 	}
 }
 
-// frontPageChapter returns the text below a heading of the front page.
-func frontPageChapter(t *testing.T, heading string) string {
+// frontPageChapter returns the chapter of the front page about calls.
+func frontPageChapter(t *testing.T) string {
 	t.Helper()
-	_, chapter, found := strings.Cut(readPage(t, frontPage), "\n## "+heading+"\n")
+	_, chapter, found := strings.Cut(readPage(t, frontPage), "\n## Call it\n")
 	if !found {
-		t.Fatalf("%s has no chapter %s", frontPage, heading)
+		t.Fatalf("%s has no chapter Call it", frontPage)
 	}
 	chapter, _, _ = strings.Cut(chapter, "\n## ")
 	return chapter
@@ -117,7 +117,7 @@ func TestFrontPage_ListsEachStatusOfAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chapter := frontPageChapter(t, "Call it")
+	chapter := frontPageChapter(t)
 	for path, item := range document.Paths.Map() {
 		for method, operation := range item.Operations() {
 			for status := range operation.Responses.Map() {
@@ -131,7 +131,7 @@ func TestFrontPage_ListsEachStatusOfAnError(t *testing.T) {
 
 // The calls that enrol and remove a factor stand in one block and work as they stand.
 func TestFrontPage_ShowsTheWayOfAFactor(t *testing.T) {
-	block := regexp.MustCompile(`(?m)(?:^    .+\n)+`).FindString(frontPageChapter(t, "Call it")[strings.Index(frontPageChapter(t, "Call it"), "    url="):])
+	block := regexp.MustCompile(`(?m)^    url=.*\n(?:    .+\n)+`).FindString(frontPageChapter(t))
 	dev := startDev(t, localPort)
 	script := strings.ReplaceAll(block, "127.0.0.1:8080", dev.api)
 	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
@@ -148,7 +148,7 @@ $`)
 }
 
 func TestFrontPage_ShowsCallsAndTheirResponse(t *testing.T) {
-	chapter := frontPageChapter(t, "Call it")
+	chapter := frontPageChapter(t)
 	calls := regexp.MustCompile(`(?m)^    curl -i -X POST -H "([A-Za-z-]+): ([A-Za-z ]*\$[A-Z_]+)" http://127\.0\.0\.1:8080(/\S+)$`).FindAllStringSubmatch(chapter, -1)
 	want := regexp.MustCompile(`(?m)^    ((?:HTTP/|[A-Z][A-Za-z-]+: |\{"data":).+)$`).FindAllStringSubmatch(chapter, -1)
 	if len(calls) != 2 || len(want) != 7 {

@@ -37,7 +37,7 @@ func startOperated(t *testing.T) *operated {
 		t.Fatalf("store init: status %d, %q; want the id alone", status, stdout)
 	}
 	o.id = strings.TrimSpace(stdout)
-	o.environ = append(environ, "MFA_STORE_ID="+o.id)
+	o.environ = append(slices.Clone(environ), "MFA_STORE_ID="+o.id)
 	return o
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,7 +260,8 @@ func TestFactor_FailsClosed(t *testing.T) {
 func (a *testAPI) damage(suffix string) {
 	a.t.Helper()
 	must(a.t, a.backend.Walk(a.t.Context(), "", suffix, func(key string, value []byte) error {
-		damaged := append(value[:len(value)-1:len(value)-1], value[len(value)-1]^1)
+		damaged := slices.Clone(value)
+		damaged[len(damaged)-1] ^= 1
 		return a.backend.Swap(a.t.Context(), key, value, damaged, 0)
 	}))
 }

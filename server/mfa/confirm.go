@@ -31,7 +31,7 @@ func (o *Operations) ConfirmTOTPRegistration(ctx context.Context, request gen.Co
 		return nil, o.refused(ctx, principal, "confirm", err)
 	}
 	if !result.repeated {
-		o.c.Metrics.ObserveEnrolment(o.c.PendingTTL - result.deadline.Sub(factor.Changed))
+		o.c.Metrics.ObserveEnrolment(max(0, o.c.PendingTTL-result.deadline.Sub(factor.Changed)))
 	}
 	event := "totp_confirmed"
 	if result.replaced {
@@ -74,8 +74,7 @@ func (c *confirmation) decide(pending *store.PendingKey, factor store.Factor) (s
 	case pending != nil && equalSecrets(pending.Secret, c.secret):
 		return c.enrol(pending, factor, now)
 	case factor.State == store.Enrolled && equalSecrets(factor.Secret, c.secret) && now.Sub(factor.Changed) < retryTime:
-		c.replaced, c.repeated = false, true
-		return factor, c.checkRepeated(factor, now)
+		return c.repeat(factor, now)
 	}
 	return factor, &Refusal{Reason: NotPending}
 }
@@ -94,15 +93,19 @@ func (c *confirmation) enrol(pending *store.PendingKey, factor store.Factor, now
 	return factor.Enrol(c.secret, step, newRecoveryCodes(), now), nil
 }
 
-// checkRepeated accepts the code that has confirmed the secret, and a later valid one.
-func (c *confirmation) checkRepeated(factor store.Factor, now time.Time) error {
+// repeat accepts the code that has confirmed the secret, and a later valid one, which is used up
+// then.
+func (c *confirmation) repeat(factor store.Factor, now time.Time) (store.Factor, error) {
+	c.replaced, c.repeated = false, true
 	if isCodeOf(c.secret, c.code, factor.ConfirmStep) {
-		return nil
+		return factor, nil
 	}
-	if step, ok := matchStep(c.secret, c.code, now); ok && step > factor.ConfirmStep {
-		return nil
+	step, ok := matchStep(c.secret, c.code, now)
+	if !ok || step < factor.ConfirmStep {
+		return factor, c.wrongCode(now)
 	}
-	return c.wrongCode(now)
+	factor.LastStep = max(factor.LastStep, step)
+	return factor, nil
 }
 
 // wrongCode says whether the code is wrong or the clock of the device.

@@ -270,7 +270,8 @@ func TestConfirm_RepeatsItsResponse(t *testing.T) {
 			if !slices.Equal(got, want) || (err == nil) != (row.want == "") || err != nil && (refusal == nil || refusal.Reason != row.want) {
 				t.Errorf("recovery codes the same: %t, %v; want %q", slices.Equal(got, want), err, row.want)
 			}
-			if diff := cmp.Diff(before, f.entries()); diff != "" {
+			// A later code is used up, so that it is not good at sign-in too.
+			if diff := cmp.Diff(before, f.entries()); diff != "" != (row.want == "" && row.steps > 0) {
 				t.Errorf("entries (-before +after):\n%s", diff)
 			}
 		})

@@ -56,13 +56,13 @@ func failed(a store.Attempts, now time.Time) store.Attempts {
 
 // forget returns a without the failures that are forgotten at now.
 func forget(a store.Attempts, now time.Time) store.Attempts {
-	forgotten := max(0, now.Sub(a.RecentAt)/forgetTime)
-	if forgotten >= time.Duration(a.Recent) {
-		a.Recent, a.RecentAt = 0, now
-		return a
+	for a.Recent > 0 && now.Sub(a.RecentAt) >= forgetTime {
+		a.Recent--
+		a.RecentAt = a.RecentAt.Add(forgetTime)
 	}
-	a.Recent -= uint8(forgotten)
-	a.RecentAt = a.RecentAt.Add(forgotten * forgetTime)
+	if a.Recent == 0 {
+		a.RecentAt = now
+	}
 	return a
 }
 
