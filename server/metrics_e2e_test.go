@@ -58,7 +58,7 @@ func TestServe_ShowsEveryMetric(t *testing.T) {
 	if diff := cmp.Diff([]string{
 		"mfa_confirm_outcomes_total", "mfa_connections", "mfa_connections_refused_total", "mfa_enrolment_duration_seconds",
 		"mfa_factor_swaps_lost_total", "mfa_factors_unreadable_total", "mfa_generate_outcomes_total", "mfa_jwk_set_loaded_timestamp_seconds",
-		"mfa_keyring_loaded_timestamp_seconds", "mfa_overloaded_total", "mfa_redis_pool_connections", "mfa_redis_pool_waits_total",
+		"mfa_keyring_loaded_timestamp_seconds", "mfa_overloaded_total", "mfa_ready", "mfa_redis_pool_connections", "mfa_redis_pool_waits_total",
 		"mfa_refusals_total", "mfa_request_duration_seconds", "mfa_seal_keys", "mfa_store_duration_seconds", "mfa_verify_outcomes_total",
 	}, names); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
@@ -73,6 +73,10 @@ func TestServe_ShowsEveryMetric(t *testing.T) {
 		`mfa_store_duration_seconds_count{method="get",outcome="not_found"}`:           1,
 		`mfa_redis_pool_waits_total`:                                                   0,
 		`mfa_seal_keys`:                                                                1,
+		`mfa_ready{check="process"}`:                                                   1,
+		`mfa_ready{check="redis"}`:                                                     1,
+		`mfa_ready{check="factors"}`:                                                   1,
+		`mfa_ready{check="jwk_set"}`:                                                   1,
 	} {
 		if got := s.metric(series); got != want {
 			t.Errorf("%s %v; want %v", series, got, want)

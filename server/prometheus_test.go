@@ -11,12 +11,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
 )
 
@@ -29,8 +32,8 @@ func readAlerts(t *testing.T) (alerts []alert) {
 	for _, found := range rule.FindAllStringSubmatch(readPage(t, alertsFile), -1) {
 		alerts = append(alerts, alert{found[1], found[2], found[3]})
 	}
-	if len(alerts) != 5 {
-		t.Fatalf("%s has %d alerts; want 5", alertsFile, len(alerts))
+	if len(alerts) != 9 {
+		t.Fatalf("%s has %d alerts; want 9", alertsFile, len(alerts))
 	}
 	return alerts
 }
@@ -41,7 +44,8 @@ func startPrometheus(t *testing.T, targets [2]string) *instance {
 	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
 	config, rules := filepath.Join(dir, "prometheus.yaml"), filepath.Join(dir, "alerts.yaml")
 	write(t, rules, readPage(t, alertsFile))
-	write(t, config, "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"+replaceEach(t, readPage(t, prometheusFile),
+	// A scrape waits up to 500 ms for Redis.
+	write(t, config, "global: {scrape_interval: 700ms, scrape_timeout: 700ms}\n"+replaceEach(t, readPage(t, prometheusFile),
 		map[string]string{"mfa-1.internal:9090": targets[0], "mfa-2.internal:9090": targets[1]}))
 	printed(t, exec.CommandContext(t.Context(), "promtool", "check", "rules", "--lint-fatal", rules), "")
 	printed(t, exec.CommandContext(t.Context(), "promtool", "check", "config", "--lint-fatal", config), "")
@@ -102,39 +106,76 @@ func startWatched(t *testing.T) watched {
 	w.proxy = storetest.StartProxy(t, w.redis.Addr)
 	w.issuer = newIssuer(t, set(keySet(t, newIssuerKey(t, "1", jwt.SigningMethodES256).member(t))))
 	write(t, w.sealKeys, storetest.NewSealKey("old"))
+	id, stderr, status := runCommand(t, []string{"MFA_REDIS_URL=" + w.redis.URL, "MFA_SEAL_KEYS_FILE=" + w.sealKeys}, "store", "init")
+	if status != 0 {
+		t.Fatal(stderr)
+	}
 	for _, s := range []**instance{&w.instance, &w.second} {
 		*s = startProcess(t, testEnviron(nil, "MFA_REDIS_URL="+w.proxy.URL, "MFA_JWT_JWKS="+w.issuer.URL,
-			"MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+w.sealKeys, fmt.Sprintf("MFA_ADMIN_LISTEN=127.0.0.1:%d", storetest.FreePort(t))))
+			"MFA_STORE_ID="+strings.TrimSpace(id), "MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+w.sealKeys, fmt.Sprintf("MFA_ADMIN_LISTEN=127.0.0.1:%d", storetest.FreePort(t))))
 	}
 	return w
+}
+
+// damageFactor makes the factor of an account unreadable, and reads it once.
+func (w watched) damageFactor() {
+	w.redis.Client.Set(w.t.Context(), "mfa:{"+store.Digest("bob")+"}:factor", "damaged", 0)
+	if got := w.call(callInfo, asUser(w.t, "bob")); got.status != http.StatusServiceUnavailable {
+		w.t.Errorf("info with a damaged factor: %d; want 503", got.status)
+	}
+}
+
+// confirmLate confirms with a code of five minutes ago.
+func (w watched) confirmLate() {
+	key, _ := w.generate(asUser(w.t, "bob"))
+	w.call(confirm(w.t, key.Secret, -10), asUser(w.t, "bob"))
+}
+
+// collide switches a factor on and off many times at once.
+func (w watched) collide() {
+	var calls sync.WaitGroup
+	for i := range 6 {
+		instance := []*instance{w.instance, w.second}[i%2]
+		body := fmt.Sprintf(`{"totp_enabled":%t}`, i%3 == 0)
+		calls.Go(func() { instance.call(call{callOff.method, callOff.path, body}, asUser(w.t, "bob")) })
+	}
+	calls.Wait()
 }
 
 func TestInterop_PrometheusAlertsFireForTheirFaultsAlone(t *testing.T) {
 	t.Parallel() // and so do the faults: Prometheus scrapes nothing for its first 5 s
 	alerts := readAlerts(t)
+	generate := func(w watched, key http.Header) { w.post(key) }
 	for name, c := range map[string]struct {
-		alert string
-		fault func(w watched)
-		calls bool // whether the alert needs calls
+		alerts []string // in the order of the file
+		fault  func(w watched)
+		call   func(w watched, key http.Header) // until the alerts fire; nil: they need no calls
 	}{
-		"instance stopped": {"MfaInstanceDown", func(w watched) { w.stop() }, false},
-		"Redis hangs": {"MfaCallsFailing", func(w watched) {
+		"instance stopped": {[]string{"MfaInstanceDown"}, func(w watched) { w.stop() }, nil},
+		"Redis hangs": {[]string{"MfaNotReady", "MfaCallsFailing"}, func(w watched) {
 			w.redis.Stop(w.t)
 			w.t.Cleanup(func() { w.redis.Continue(w.t) })
-		}, true},
-		"Redis slow": {"MfaCallsFailing", func(w watched) { // 150 ms, twice for a call
+		}, generate},
+		"Redis slow": {[]string{"MfaCallsFailing"}, func(w watched) { // 150 ms, twice for a call
 			w.proxy.Do(storetest.Fault{Action: storetest.Delay(func() time.Duration { return 150 * time.Millisecond })})
-		}, true},
-		"API keys lost": {"MfaCallsRefused", func(w watched) { w.redis.Client.FlushAll(w.t.Context()) }, true},
-		"sealing key removed": {"MfaSecretsUnreadable", func(w watched) {
+		}, generate},
+		"API keys lost": {[]string{"MfaCallsRefused"}, func(w watched) {
+			w.redis.Client.Del(w.t.Context(), w.redis.Client.Keys(w.t.Context(), "mfa:apikey:*").Val()...)
+		}, generate},
+		"store lost":     {[]string{"MfaNotReady"}, func(w watched) { w.redis.Client.FlushAll(w.t.Context()) }, nil},
+		"factor damaged": {[]string{"MfaFactorsUnreadable"}, watched.damageFactor, generate},
+		"clock wrong":    {[]string{"MfaClocksOff"}, func(watched) {}, func(w watched, _ http.Header) { w.confirmLate() }},
+		"parallel calls": {[]string{"MfaFactorChangesCollide"}, func(w watched) { w.enrol(asUser(w.t, "bob")) },
+			func(w watched, _ http.Header) { w.collide() }},
+		"sealing key removed": {[]string{"MfaSecretsUnreadable"}, func(w watched) {
 			write(w.t, w.sealKeys, storetest.NewSealKey("new"))
 			w.reload(reloaded)
-		}, true},
-		"issuer down at a restart": {"MfaJWKSetOutdated", func(w watched) {
+		}, generate},
+		"issuer down at a restart": {[]string{"MfaNotReady", "MfaJWKSetOutdated"}, func(w watched) {
 			w.issuer.publish(status(http.StatusInternalServerError))
 			w.stop()
 			startProcess(w.t, w.environ)
-		}, false},
+		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,10 +197,10 @@ func TestInterop_PrometheusAlertsFireForTheirFaultsAlone(t *testing.T) {
 			})
 			c.fault(w)
 			storetest.Eventually(t, func() bool {
-				if c.calls {
-					w.post(key)
+				if c.call != nil {
+					c.call(w, key)
 				}
-				return cmp.Equal([]string{c.alert}, prometheus.firing(alerts))
+				return cmp.Equal(c.alerts, prometheus.firing(alerts))
 			})
 		})
 	}

@@ -166,7 +166,8 @@ func (s *service) useKeyring(keyring *store.Keyring) {
 	s.keyring.Store(&loadedKeyring{keyring, s.now()})
 }
 
-// adminHandler returns the handler of the admin listener.
+// adminHandler returns the handler of the admin listener. It makes a metric of each check: an
+// instance that is not ready gets no requests, and then no other metric tells.
 func (s *service) adminHandler(stop context.Context) http.Handler {
 	checkRedis := s.backend.Ready // in memory with --dev
 	if s.inspection != nil {
@@ -185,7 +186,12 @@ func (s *service) adminHandler(stop context.Context) http.Handler {
 			return s.keySet.Check(ctx)
 		}})
 	}
-	return lifecycle.NewAdmin(lifecycle.NewReadiness(checks, s.now), s.document, s.observer.Handler())
+	ready := lifecycle.NewReadiness(checks, s.now)
+	for _, check := range checks {
+		s.observer.Metrics.Gauge("mfa_ready", "1 if the check of /readyz passes, else 0.", map[string]string{"check": check.Name},
+			func() float64 { return ready.Value(check.Name) })
+	}
+	return lifecycle.NewAdmin(ready, s.document, s.observer.Handler())
 }
 
 // registerMetrics registers the metrics of the parts' state. An age is a time here, from which

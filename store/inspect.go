@@ -153,8 +153,15 @@ func (r *Redis) probe(ctx context.Context, server redis.UniversalClient) (findin
 	if r.replicas > 0 {
 		all = append(slices.Clone(probes), probeWait)
 	}
-	for _, p := range all {
-		err := server.Do(ctx, p.args...).Err()
+	replies := make([]*redis.Cmd, len(all))
+	_, _ = server.Pipelined(ctx, func(pipeline redis.Pipeliner) error { // Each command has its own error.
+		for i, p := range all {
+			replies[i] = pipeline.Do(ctx, p.args...)
+		}
+		return nil
+	})
+	for i, p := range all {
+		err := replies[i].Err()
 		if _, moved := redis.IsMovedError(err); err == nil || errors.Is(err, redis.Nil) || moved && r.isCluster() {
 			continue // A redirection comes after the check of permissions.
 		}

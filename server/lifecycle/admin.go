@@ -28,7 +28,10 @@ func NewAdmin(ready *Readiness, document json.RawMessage, metrics http.Handler) 
 		}
 		writeJSON(w, status, states)
 	})
-	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		ready.run(r.Context()) // for Readiness.Value: nobody may be asking /readyz
+		metrics.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, document)
 	})

@@ -61,6 +61,16 @@ func (r *Readiness) run(ctx context.Context) (ready bool, states map[string]chec
 	return ready, states
 }
 
+// Value returns 0 if the check failed when it last ran, and else 1. It is for a metric.
+func (r *Readiness) Value(name string) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.states[name].Status == "failing" {
+		return 0
+	}
+	return 1
+}
+
 // record stores the state of a check. The time stays if the status has not changed.
 func (r *Readiness) record(name string, err error) checkState {
 	state := checkState{Status: "ok", Since: r.now().UTC().Truncate(time.Second)}

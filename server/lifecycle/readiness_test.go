@@ -78,7 +78,23 @@ func TestReadiness_KeepsTimeOfUnchangedStatus(t *testing.T) {
 		if ready != (row.state == nil) || states["redis"] != row.want {
 			t.Errorf("minute %d: ready %t, %+v; want %+v", i, ready, states["redis"], row.want)
 		}
+		if value := r.Value("redis"); (value == 1) != ready {
+			t.Errorf("minute %d: value %v; want 1 while ready, else 0", i, value)
+		}
 		now = now.Add(time.Minute)
+	}
+}
+
+// Otherwise the metric would be old where nothing asks /readyz. A warning is not a failure.
+func TestAdmin_MetricsRunTheChecks(t *testing.T) {
+	ready := NewReadiness([]Check{sound, broken, outdated}, time.Now)
+	values := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, ready.Value("sound"), ready.Value("broken"), ready.Value("outdated"))
+	})
+	w := httptest.NewRecorder()
+	NewAdmin(ready, nil, values).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	if got := w.Body.String(); got != "1 0 1" {
+		t.Errorf("sound, broken and outdated have the values %s; want 1 0 1", got)
 	}
 }
 
