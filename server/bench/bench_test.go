@@ -123,6 +123,9 @@ func (k apiKeys) store(t testing.TB, redis *storetest.RedisServer) {
 	backend := open(t, redis.URL)
 	defer backend.Close()
 	ctx, records := context.Background(), store.NewAPIKeys(backend, time.Now)
+	if _, err := store.NewServiceKeys(backend, time.Now).CreateForService(ctx, serviceKey, "gateway", time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	for i, key := range k {
 		email := accountName(i) + "@example.com"
 		if _, err := records.Create(ctx, key, accountName(i), email, time.Hour); err != nil {

@@ -4,13 +4,14 @@ package bench
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/pquerna/otp/totp"
+
+	"quiva.ai/mfa/server/auth"
 )
 
 var (
@@ -18,7 +19,7 @@ var (
 	enrolled  = expected{http.StatusOK, `"totp_enabled":true`}
 	verified  = expected{http.StatusOK, `"method":"totp"`}
 
-	serviceKey = rand.Text() // of the gateway; a setting of the baseline
+	serviceKey = auth.NewServiceKey() // of the gateway; a setting of the baseline
 )
 
 // confirmations has each account generate a key, and returns the requests that confirm them.
