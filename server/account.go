@@ -26,11 +26,24 @@ func (a *app) accountCommand() *cobra.Command {
 	cmd.AddCommand(
 		a.factorCommand("show", "Show the state of an account's factor; never a secret", "account_shown",
 			(*store.Factors).Find),
-		a.factorCommand("reset", "Remove an account's factor, for a person who has lost phone and recovery codes", "totp_removed",
-			changeFactor(func(f store.Factor) store.Factor { return f.Remove(a.now()) })),
+		a.resetCommand(),
 		a.factorCommand("unlock", "Forget the failed attempts with an account's factor", "factor_unlocked",
 			changeFactor(store.Factor.Unlock)),
 	)
+	return cmd
+}
+
+func (a *app) resetCommand() *cobra.Command {
+	var unreadable bool
+	reset := changeFactor(func(f store.Factor) store.Factor { return f.Remove(a.now()) })
+	cmd := a.factorCommand("reset", "Remove an account's factor, for a person who has lost phone and recovery codes", "totp_removed",
+		func(factors *store.Factors, ctx context.Context, account string) (store.Factor, error) {
+			if unreadable {
+				return factors.Reset(ctx, account)
+			}
+			return reset(factors, ctx, account)
+		})
+	cmd.Flags().BoolVar(&unreadable, "unreadable", false, "also a factor that no sealing key opens: it is lost for good")
 	return cmd
 }
 
@@ -45,7 +58,7 @@ func changeFactor(change func(store.Factor) store.Factor) factorAction {
 	return func(factors *store.Factors, ctx context.Context, account string) (store.Factor, error) {
 		return factors.Change(ctx, account, func(f store.Factor) (store.Factor, error) {
 			if f.State == store.None {
-				return f, errNoFactor
+				return f, store.ErrNotFound
 			}
 			return change(f), nil
 		})
@@ -66,6 +79,9 @@ func (a *app) factorCommand(name, short, event string, action factorAction) *cob
 			}
 			return a.withFactors(cmd, commandTimeout, func(ctx context.Context, s *config.Settings, factors *store.Factors) error {
 				factor, err := action(factors, ctx, account)
+				if errors.Is(err, store.ErrNotFound) {
+					return errNoFactor
+				}
 				if err != nil {
 					return err
 				}

@@ -14,7 +14,7 @@ import (
 const (
 	noAttempts   = "failed attempts with codes: 0\nfailed attempts with recovery codes: 0\n"
 	unlockedJSON = `"totp_attempts":{"failed":0},"recovery_attempts":{"failed":0}}` + "\n"
-	neverHad     = "mfa: change factor: the account never had a factor: is --account the sub of its owner's tokens?\n"
+	neverHad     = "mfa: the account never had a factor: is --account the sub of its owner's tokens?\n"
 )
 
 // accountEvent is the audit line of a command about ada.
@@ -88,7 +88,7 @@ func TestAccountUnlock_ForgetsFailedAttempts(t *testing.T) {
 	o.want(o.environ, "account show --account ada", 0, text, accountEvent("account_shown", store.Enrolled))
 }
 
-// A factor that cannot be read is not replaced, not even by support.
+// A factor that cannot be read is replaced only if support says so.
 func TestAccount_LeavesAnUnreadableFactor(t *testing.T) {
 	o := startOperated(t)
 	key := "mfa:{" + store.Digest("ada") + "}:factor"
@@ -101,6 +101,10 @@ func TestAccount_LeavesAnUnreadableFactor(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, o.redis.Dump(t)); diff != "" {
 		t.Errorf("the commands change the store (-before +after):\n%s", diff)
+	}
+	o.want(o.environ, "account reset --unreadable --account bob", exitFault, "", neverHad)
+	if stdout, stderr, status := runCommand(t, o.environ, "account", "reset", "--unreadable", "--account", "ada"); status != 0 || !strings.Contains(stdout, "state: removed\n") {
+		t.Errorf("reset --unreadable: status %d, %s, %s", status, stdout, stderr)
 	}
 }
 

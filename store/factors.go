@@ -76,20 +76,7 @@ func (f *Factors) Find(ctx context.Context, account string) (Factor, error) {
 // account of a factor keeps a record: change must not return the state None for it.
 func (f *Factors) Change(ctx context.Context, account string, change func(Factor) (Factor, error)) (Factor, error) {
 	return f.retry(func() (Factor, error) {
-		keyring := f.keyring.Load()
-		read, err := f.read(ctx, keyring, account)
-		if err != nil {
-			return Factor{}, err
-		}
-		changed, err := change(read.factor)
-		if err != nil || !f.mustWrite(read.factor, changed) {
-			return changed, err
-		}
-		sealed, err := sealFactor(keyring, account, changed)
-		if err != nil {
-			return Factor{}, err
-		}
-		return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
+		return f.attempt(ctx, account, nil, func(_ *PendingKey, factor Factor) (Factor, error) { return change(factor) })
 	})
 }
 
@@ -97,26 +84,59 @@ func (f *Factors) Change(ctx context.Context, account string, change func(Factor
 // that secret, it ceases to be pending in the same atomic step.
 func (f *Factors) Confirm(ctx context.Context, account string, change func(*PendingKey, Factor) (Factor, error)) (Factor, error) {
 	return f.retry(func() (Factor, error) {
-		keyring := f.keyring.Load()
-		read, err := f.read(ctx, keyring, account, pendingKey(account))
-		if err != nil {
-			return Factor{}, err
-		}
-		pending := read.pending(keyring, account, f.c.Now())
-		changed, err := change(pending, read.factor)
-		confirmed := pending != nil && pending.Secret == changed.Secret
-		if err != nil || !confirmed && !f.mustWrite(read.factor, changed) {
-			return changed, err
-		}
-		sealed, err := sealFactor(keyring, account, changed)
-		if err != nil {
-			return Factor{}, err
-		}
-		if !confirmed {
-			return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
-		}
-		return changed, f.c.Backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
+		return f.attempt(ctx, account, []string{pendingKey(account)}, change)
 	})
+}
+
+// Reset removes the factor of account, also one that cannot be opened: its owner could never
+// sign in again. It is for support, and for no request. It returns ErrNotFound if the account
+// never had a factor.
+func (f *Factors) Reset(ctx context.Context, account string) (Factor, error) {
+	return f.retry(func() (Factor, error) {
+		keyring := f.keyring.Load()
+		read, err := f.read(ctx, keyring, account)
+		switch {
+		case errors.Is(err, ErrUnreadable):
+			read.factor = Factor{State: Enrolled}
+		case err != nil:
+			return Factor{}, err
+		case read.factor.State == None:
+			return Factor{}, ErrNotFound
+		}
+		return f.write(ctx, keyring, account, read, nil, read.factor.Remove(f.c.Now()))
+	})
+}
+
+// attempt reads the factor, and the pending secret if pendingKeys has its key, and writes what
+// change returns. The error is ErrConflict if an entry has changed meanwhile.
+func (f *Factors) attempt(ctx context.Context, account string, pendingKeys []string, change func(*PendingKey, Factor) (Factor, error)) (Factor, error) {
+	keyring := f.keyring.Load()
+	read, err := f.read(ctx, keyring, account, pendingKeys...)
+	if err != nil {
+		return Factor{}, err
+	}
+	pending := read.pending(keyring, account, f.c.Now())
+	changed, err := change(pending, read.factor)
+	if err != nil {
+		return changed, err
+	}
+	return f.write(ctx, keyring, account, read, pending, changed)
+}
+
+// write replaces what was read by changed, and returns that.
+func (f *Factors) write(ctx context.Context, keyring *Keyring, account string, read readEntries, pending *PendingKey, changed Factor) (Factor, error) {
+	confirmed := pending != nil && pending.Secret == changed.Secret
+	if !confirmed && !f.mustWrite(read.factor, changed) {
+		return changed, nil
+	}
+	sealed, err := sealFactor(keyring, account, changed)
+	if err != nil {
+		return Factor{}, err
+	}
+	if confirmed {
+		return changed, f.c.Backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
+	}
+	return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
 }
 
 // retry calls attempt until it ends without ErrConflict, at most maxSwaps times.
