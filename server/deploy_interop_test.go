@@ -119,13 +119,18 @@ func startJWKSet(t *testing.T) (url string, certificate []byte) {
 
 // serveEnviron returns complete settings of serve, with these beside them.
 func serveEnviron(more ...string) []string {
-	return append([]string{"MFA_LISTEN=127.0.0.1:0", "MFA_ADMIN_LISTEN=127.0.0.1:0", "MFA_DRAIN=0s", "MFA_SEAL_KEYS=" + storetest.NewSealKey("k1")}, more...)
+	return append([]string{"MFA_LISTEN=127.0.0.1:0", "MFA_ADMIN_LISTEN=127.0.0.1:0", "MFA_DRAIN=0s", "MFA_SEAL_KEYS=" + testSealKeys}, more...)
 }
 
 func TestInteropImage_ServesWithNoOtherFiles(t *testing.T) {
 	set, certificate := startJWKSet(t)
 	root := buildImage(t, certificate)
 	environ := serveEnviron("MFA_REDIS_URL="+storetest.StartRedis(t).URL, "MFA_JWT_JWKS="+set, "MFA_JWT_ISSUER=x", "MFA_JWT_AUDIENCE=x")
+	id, err := inImage(t, root, environ, "store", "init").Output()
+	if err != nil {
+		t.Fatalf("store init: %v", err)
+	}
+	environ = append(environ, "MFA_STORE_ID="+string(id))
 	program := inImage(t, root, environ, "serve")
 	check := []string{"MFA_ADMIN_LISTEN=" + startListening(t, program)}
 	// The instance is ready once it has the JWK set: it finds the certificates.
@@ -164,7 +169,7 @@ func TestInteropUnit_MakesACrashEndWithSIGABRT(t *testing.T) {
 	}
 	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_CORE, &before) }()
 	program := exec.CommandContext(t.Context(), buildImage(t, nil)+"/mfa", "serve")
-	program.Env = serveEnviron("MFA_REDIS_URL=redis://127.0.0.1:1", traceback[1])
+	program.Env = serveEnviron("MFA_REDIS_URL=redis://127.0.0.1:1", "MFA_STORE_ID=none", traceback[1])
 	startListening(t, program)
 	if err := program.Process.Signal(syscall.SIGQUIT); err != nil {
 		t.Fatal(err)

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/config"
 	"quiva.ai/mfa/server/lifecycle"
 	"quiva.ai/mfa/server/telemetry"
@@ -97,5 +99,32 @@ func TestContainerfile_AgreesWithTheProgram(t *testing.T) {
 	language := regexp.MustCompile(`(?m)^go (1\.\d+)`).FindStringSubmatch(readPage(t, "../go.mod"))
 	if !strings.Contains(file, "\nFROM docker.io/library/golang:"+language[1]+".") {
 		t.Errorf("%s: want the image of Go %s, as go.mod has it", containerFile, language[1])
+	}
+}
+
+// Only the gateway's sign-in may call the internal operations.
+func TestNginx_ForwardsEachPathButTheInternalOnes(t *testing.T) {
+	document, err := gen.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for path := range document.Paths.Map() {
+		if name, public := strings.CutPrefix(path, "/accounts/"); public {
+			want = append(want, name)
+		} else if !strings.HasPrefix(path, "/internal/") {
+			t.Errorf("%s: does %s forward it?", path, nginxFile)
+		}
+	}
+	locations := regexp.MustCompile(`(?m)^    location (.*) \{$`).FindAllStringSubmatch(readPage(t, nginxFile), -1)
+	if len(locations) != 1 {
+		t.Fatalf("%s has the locations %v; want one", nginxFile, locations)
+	}
+	names, _ := strings.CutPrefix(strings.TrimSuffix(locations[0][1], ")$"), "~ ^/accounts/(")
+	got := strings.Split(names, "|")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s forwards %v; want %v", nginxFile, got, want)
 	}
 }

@@ -184,6 +184,41 @@ func TestInterop_NginxForwardsRequestsUnchanged(t *testing.T) {
 	}
 }
 
+// Each method passes, with its body. A repeated confirm returns the recovery codes of the first.
+func TestInterop_NginxForwardsTheWayOfAFactor(t *testing.T) {
+	redis, files := storetest.SharedRedis(t), storetest.NewTLSFiles(t)
+	var lose atomic.Bool
+	s := startInstance(t, testEnviron(redis, "MFA_TLS_CERT="+files.Cert, "MFA_TLS_KEY="+files.Key))
+	r := startRelay(t, strings.TrimPrefix(s.url, "http://"), &lose)
+	gateway := startNginx(t, files, [2]string{r.addr, r.addr})
+	user := asUser(t, "ada")
+	key, _ := gateway.generate(user)
+	lose.Store(true)
+	first := gateway.call(confirm(t, key.Secret, 0), user)
+	again := gateway.call(confirm(t, key.Secret, 0), user)
+	if first.status != http.StatusOK || lose.Load() || first.body != again.body {
+		t.Errorf("confirm with a lost response: %d %s, then %d %s; want the same recovery codes", first.status, first.body, again.status, again.body)
+	}
+	for _, c := range []struct {
+		call   call
+		status int
+		body   string
+	}{
+		{callInfo, http.StatusOK, `"totp_enabled":true`},
+		{callOff, http.StatusOK, "changed"},
+		{callInfo, http.StatusOK, `"totp_enabled":false`},
+		{callRemove, http.StatusOK, "removed"},
+		{call{http.MethodPost, confirmPath, strings.Repeat(" ", 64<<10+1)}, http.StatusRequestEntityTooLarge, "nginx"},
+	} {
+		if got := gateway.call(c.call, user); got.status != c.status || !strings.Contains(got.body, c.body) {
+			t.Errorf("%s %s: %d %s; want %d with %s", c.call.method, c.call.path, got.status, got.body, c.status, c.body)
+		}
+	}
+	if got := gateway.call(call{http.MethodPost, "/internal/verify-mfa-code", "{}"}, user); !strings.Contains(got.body, "<center>nginx/") {
+		t.Errorf("an internal operation: %d %s; want nginx's refusal", got.status, got.body)
+	}
+}
+
 // The instances restart one after the other. nginx must use the first again at once.
 func TestInterop_NginxFindsARestartedInstance(t *testing.T) {
 	redis, files := storetest.SharedRedis(t), storetest.NewTLSFiles(t)

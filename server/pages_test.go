@@ -79,7 +79,7 @@ func TestPages_LinkToFilesThatExist(t *testing.T) {
 
 func TestPages_NameCommandsAndSettingsThatExist(t *testing.T) {
 	target := regexp.MustCompile("(?:`|(?m:^    ))make ([a-z]+)")
-	command := regexp.MustCompile("(?:`|\\.bin/)mfa ((?:apikey )?[a-z]+)")
+	command := regexp.MustCompile("(?:`|\\.bin/)mfa ((?:(?:account|apikey|servicekey|store) )?[a-z]+)")
 	variable := regexp.MustCompile(`\bMFA_[A-Z_]*[A-Z]\b`)
 	makefile := readPage(t, "../Makefile")
 	for path, page := range allPages(t) {
