@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -13,11 +15,18 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// After calls with every outcome, neither Redis nor the log has a secret in plain text.
-func TestLeak_NoSecretInRedisOrLog(t *testing.T) {
+// After calls with every outcome, no place has a secret or a code in plain text: Redis, log, metrics,
+// traces, and what the commands print.
+func TestLeak_NoSecretAnywhere(t *testing.T) {
 	redis := storetest.StartRedis(t)
-	sealKey := storetest.NewSealKey("k1")
-	s := startInstance(t, testEnviron(redis, "MFA_SEAL_KEYS="+sealKey, "MFA_LOG_LEVEL=debug"))
+	traces := &traceReceiver{}
+	collector := httptest.NewServer(traces)
+	defer collector.Close()
+	environ := func(sealKey string) []string { // The last sealing key opens the store identity.
+		return testEnviron(redis, "MFA_SEAL_KEYS="+sealKey+","+testSealKeys, "MFA_LOG_LEVEL=debug", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL)
+	}
+	sealKey := storetest.NewSealKey("mine")
+	s := startProcess(t, environ(sealKey))
 	forbidden := map[string]string{"HS256 key": testSecret}
 	addKey := func(name, encoded string) {
 		raw, err := base64.StdEncoding.DecodeString(encoded)
@@ -28,7 +37,7 @@ func TestLeak_NoSecretInRedisOrLog(t *testing.T) {
 		forbidden[name+" in hex"] = hex.EncodeToString(raw)
 		forbidden[name+" raw"] = string(raw)
 	}
-	addKey("sealing key", strings.TrimPrefix(sealKey, "k1:"))
+	addKey("sealing key", strings.TrimPrefix(sealKey, "mine:"))
 
 	personal := []string{"key@example.com"}
 	header := http.Header{}
@@ -68,6 +77,9 @@ func TestLeak_NoSecretInRedisOrLog(t *testing.T) {
 		forbidden["half a key as method "+account] = key[:16]
 		s.send(http.MethodGet, "/"+token, http.Header{"Cookie": {key}, "User-Agent": {token}, "X-Request-Id": {key}}, http.NoBody)
 	}
+	for i := range 5 {
+		s.changeFactor(asUser(t, fmt.Sprintf("account-%d", 15+i)), forbidden)
+	}
 	redis.Stop(t)
 	for _, fields := range []http.Header{header, asUser(t, "account-0")} {
 		if got := s.post(fields); got.status != http.StatusServiceUnavailable {
@@ -75,37 +87,78 @@ func TestLeak_NoSecretInRedisOrLog(t *testing.T) {
 		}
 	}
 	redis.Continue(t)
-	// Another instance cannot open the first instance's pending secrets.
-	stranger := startInstance(t, testEnviron(redis, "MFA_SEAL_KEYS="+storetest.NewSealKey("k2"), "MFA_LOG_LEVEL=debug"))
+	// Another instance cannot open the first instance's pending secrets and factors.
+	stranger := startProcess(t, environ(storetest.NewSealKey("other")))
+	for _, c := range []call{callInfo, callRemove, confirm(t, forbidden["secret account-15"], 0)} {
+		if got := stranger.call(c, asUser(t, "account-15")); got.status != http.StatusServiceUnavailable {
+			t.Errorf("%s of an unreadable factor = %d; want 503", c.path, got.status)
+		}
+	}
 	for i := range 5 {
 		totp, _ := stranger.generate(asUser(t, fmt.Sprintf("account-%d", i)))
 		forbidden[fmt.Sprintf("replaced secret %d", i)] = totp.Secret
 	}
 
-	log := s.log.String() + stranger.log.String()
-	if found := secretPattern.FindString(log); found != "" {
+	places := map[string]string{"Redis": "", "metrics": s.admin("/metrics").body, "commands": ""}
+	for _, of := range []*instance{stranger, s} {
+		for _, args := range []string{"account show --account account-15", "account unlock --account account-16 --json", "account reset --account account-17", "store check"} {
+			stdout, stderr, _ := of.command(strings.Fields(args)...) // The stranger cannot read them.
+			places["commands"] += stdout + stderr
+		}
+		of.stop() // sends the last spans
+		places["log"] += of.log.String()
+	}
+	places["traces"] = traces.raw.String()
+	if found := secretPattern.FindString(places["log"]); found != "" {
 		t.Errorf("the log has %s, which looks like a secret", found)
 	}
 	for _, name := range personal {
-		if strings.Contains(log, name) {
+		if strings.Contains(places["log"], name) {
 			t.Errorf("the log names %s", name)
 		}
 	}
-	places := map[string]string{"the log": log, "standard output": s.stdout.String()}
-	for key, value := range redis.Dump(t) {
-		places["Redis at "+key] = key + value
+	dump := redis.Dump(t)
+	for key, value := range dump {
+		places["Redis"] += key + value
 	}
-	if len(places) != 2+41 || len(s.logLines("request")) < 100 {
-		t.Fatalf("%d places, %d requests: want 43 and at least 100", len(places), len(s.logLines("request")))
+	// Redis has executed the last generate call after all, and account-19 has both entries.
+	if len(dump) != 42 || len(s.logLines("request")) < 100 || len(traces.spans) < 100 || len(places["commands"]) < 1000 || len(places["metrics"]) < 1000 {
+		t.Fatalf("%d entries, %d requests, %d spans; commands: %s", len(dump), len(s.logLines("request")), len(traces.spans), places["commands"])
 	}
 	for where, text := range places {
-		text = strings.ToLower(text)
+		text = strings.ToLower(regexp.MustCompile(`"duration_us":\d+`).ReplaceAllString(text, ""))
 		for what, secret := range forbidden {
-			if strings.Contains(text, strings.ToLower(secret)) {
+			found := strings.Contains(text, strings.ToLower(secret))
+			if found && len(secret) == 6 { // A code may be a part of another number.
+				found = regexp.MustCompile(`\b` + secret + `\b`).MatchString(text)
+			}
+			if found {
 				t.Errorf("%s has the %s", where, what)
 			}
 		}
 	}
+}
+
+// changeFactor confirms the caller's pending secret, with refusals of each kind, and adds the codes
+// to forbidden.
+func (s *instance) changeFactor(fields http.Header, forbidden map[string]string) {
+	s.t.Helper()
+	key, _ := s.generate(fields)
+	for what, c := range map[string]call{
+		"wrong code": confirm(s.t, key.Secret, 1000), "early code": confirm(s.t, key.Secret, 5), "code": confirm(s.t, key.Secret, 0),
+		"code of another key": confirm(s.t, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", 0), "long code": {http.MethodPost, confirmPath, `{"code":"98765432","secret":"` + key.Secret + `"}`},
+	} {
+		got := s.call(c, fields)
+		forbidden[what+" "+key.Secret] = regexp.MustCompile(`\d{6,}`).FindString(c.body)
+		for i, code := range regexp.MustCompile(`\w{4}(-\w{4}){3}`).FindAllString(got.body, -1) {
+			short := strings.ReplaceAll(code, "-", "")
+			raw, _ := base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").DecodeString(short)
+			name := fmt.Sprint("recovery code ", i, " ", key.Secret)
+			// The check character is not stored.
+			forbidden[name], forbidden[name+" without dashes"], forbidden[name+" raw"] = code, short[:15], string(raw[:9])
+		}
+	}
+	s.call(callOff, fields)
 }
 
 // By default Redis compresses its dumps, and the test above would not find a secret there.
