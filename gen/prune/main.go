@@ -51,7 +51,7 @@ func run(settingsFile, output, upstreamFile, ownFile string, notes io.Writer) er
 	if err := root.Decode(&settings); err != nil {
 		return fmt.Errorf("%s: %w", settingsFile, err)
 	}
-	overlay, err := read(settings.OutputOptions.Overlay.Path)
+	overlay, err := read(settings.OutputOptions.Overlay.Path, refuseAliases)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,20 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// refuseAliases refuses an alias of YAML in the overlay. oapi-codegen does not resolve it: in
+// place of a merge, an update that is an alias replaces the whole target, in silence.
+func refuseAliases(node *yaml.Node) error {
+	if node.Kind == yaml.AliasNode {
+		return at(node, "*%s: an alias in the overlay replaces its target and does not merge into it; write out what it stands for", node.Value)
+	}
+	for _, child := range node.Content {
+		if err := refuseAliases(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // match checks that each target of the overlay exists in the served document, and that no
 // schema has the name of a Go type that the overlay adds. Of a target without a match,
 // oapi-codegen says only that it does nothing.

@@ -20,8 +20,8 @@ const (
 )
 
 // read returns the tree of a YAML or JSON file. The tree has no aliases, no merge keys and
-// no member twice.
-func read(file string) (*yaml.Node, error) {
+// no member twice. The checks see the tree as the file has it.
+func read(file string, checks ...func(*yaml.Node) error) (*yaml.Node, error) {
 	f, err := os.Open(file) //nolint:gosec // The arguments name the files.
 	if err != nil {
 		return nil, err
@@ -40,6 +40,11 @@ func read(file string) (*yaml.Node, error) {
 		root, err = parseYAML(text)
 		if err != nil && bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
 			err = jsonErr
+		}
+	}
+	for _, check := range checks {
+		if err == nil {
+			err = check(root)
 		}
 	}
 	if err == nil {

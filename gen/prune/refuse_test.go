@@ -88,3 +88,24 @@ func TestPrune_RefusesATargetOfTheOverlayWithoutAMatch(t *testing.T) {
 		})
 	}
 }
+
+// An anchor without an alias is harmless.
+func TestPrune_RefusesAnAliasInTheOverlay(t *testing.T) {
+	anchored := strings.Replace(overlay, "update: {'503'", "update: &down {'503'", 1)
+	files{upstream: upstream, overlay: anchored, ids: "makeA"}.mustPrune(t)
+	const refused = " an alias in the overlay replaces its target and does not merge into it; write out what it stands for"
+	for _, c := range []struct{ name, action, want string }{
+		{"an update", "update: *down", "overlay.yaml:12: *down:"},
+		{"a member of an update", "update: {headers: *down}", "overlay.yaml:12: *down:"},
+		{"a merge key", "update: {<<: *down}", "overlay.yaml:12: *down:"},
+		{"a member's name", "update: {&name 'x': 1, y: {*name : 1}}", "overlay.yaml:12: *name:"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := anchored + "  - target: $.paths['/a'].post.responses\n    " + c.action + "\n"
+			served, _, err := files{upstream: upstream, overlay: text, ids: "makeA"}.prune(t)
+			if got := errorText(err); got != c.want+refused || served != unchanged {
+				t.Errorf("error %q, output %.30q\nwant  %q, output %q", got, served, c.want+refused, unchanged)
+			}
+		})
+	}
+}
