@@ -70,7 +70,11 @@ func (o *operations) check(next echo.HandlerFunc) echo.HandlerFunc {
 		if err := validate(c, route.Route); err != nil {
 			return err
 		}
-		return next(c)
+		err = next(c)
+		if refusal, refused := errors.AsType[*auth.Refusal](err); refused {
+			o.Observer.CountRefusal(string(refusal.Cause)) // The operation wants a more recent sign-in.
+		}
+		return err
 	}
 }
 

@@ -154,7 +154,7 @@ func (o *Operations) auditVerification(ctx context.Context, principal auth.Princ
 		return
 	}
 	if v.method != "" {
-		more = append(more, slog.String("method", string(v.method)))
+		more = append(more, slog.String("kind", string(v.method)))
 	}
 	if v.wait > 0 {
 		level, event, more = slog.LevelWarn, "factor_locked", append(more, slog.Int("locked_seconds", int(v.wait.Seconds())))
