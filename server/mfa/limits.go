@@ -8,10 +8,11 @@ import (
 
 // The limits of attempts at sign-in, for each account and each kind of code.
 //
-// A guess of a TOTP code is right with a probability of 3 in a million. The waits allow 33
-// guesses a day: below 1 in 10 000 a day. A success of the owner ends the wait but not the
-// memory of recent failures. Otherwise a guesser who paused before each sign-in of the owner
-// would get 33 guesses every day. So there are at most about 310 guesses a month: below 1 in 1000.
+// A guess of a TOTP code is right with a probability of 3 in a million. The waits allow at most
+// 33 guesses in 24 hours, nine and one an hour: below 1 in 10 000 a day. A success of the owner
+// ends the wait but not the memory of recent failures. Otherwise a guesser who paused before each
+// sign-in of the owner would get as many guesses every day. So there are at most 280 guesses in
+// 30 days, 100 and six a day: below 1 in 1000 a month. limits_test.go has the model.
 const (
 	// freeFailures cost no wait: people mistype.
 	freeFailures = 4
@@ -70,8 +71,16 @@ func forget(a store.Attempts, now time.Time) store.Attempts {
 func succeeded(used, other store.Attempts, now time.Time) (_, _ store.Attempts) {
 	used.Failures, used.Until = 0, time.Time{}
 	if other.Recent >= offFrom {
-		// One more attempt: all others would let a guesser begin anew with each sign-in.
-		other.Recent, other.RecentAt = offFrom-1, now
+		// One more attempt: more would let a guesser begin anew with each sign-in. It counts as the
+		// next failure to be forgotten. Otherwise each sign-in would add an attempt to the six a day.
+		other.Recent, other.RecentAt = offFrom-1, latest(now, other.RecentAt.Add(forgetTime))
 	}
 	return used, other
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
