@@ -13,6 +13,7 @@ import (
 
 	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/server/config"
+	"quiva.ai/mfa/server/mfa"
 	"quiva.ai/mfa/store"
 )
 
@@ -119,12 +120,16 @@ type shownFactor struct {
 
 type shownAttempts struct {
 	Failed      uint8     `json:"failed"`
+	Off         bool      `json:"off,omitempty"` // until the other kind succeeds, or unlock
 	LockedUntil time.Time `json:"locked_until,omitzero"`
 }
 
 // describe returns a line about the attempts with what, such as "codes".
 func (s shownAttempts) describe(what string) string {
 	text := fmt.Sprintf("failed attempts with %s: %d", what, s.Failed)
+	if s.Off {
+		return text + ", off until the other kind succeeds or mfa account unlock"
+	}
 	if !s.LockedUntil.IsZero() {
 		text += ", locked until " + s.LockedUntil.Format(time.RFC3339)
 	}
@@ -134,8 +139,8 @@ func (s shownAttempts) describe(what string) string {
 func (a *app) printFactor(account string, factor store.Factor, asJSON bool) error {
 	shown := shownFactor{
 		Account: account, State: factor.State, RecoveryCodes: len(factor.RecoveryCodes),
-		TOTPAttempts:     shownAttempts{factor.TOTP.Failures, factor.TOTP.Until.UTC()},
-		RecoveryAttempts: shownAttempts{factor.Recovery.Failures, factor.Recovery.Until.UTC()},
+		TOTPAttempts:     shownAttempts{factor.TOTP.Failures, mfa.IsOff(factor.TOTP), factor.TOTP.Until.UTC()},
+		RecoveryAttempts: shownAttempts{factor.Recovery.Failures, mfa.IsOff(factor.Recovery), factor.Recovery.Until.UTC()},
 	}
 	lines := []string{fmt.Sprintf("account: %q", account), fmt.Sprint("state: ", factor.State)}
 	changed := factor.Changed.UTC()

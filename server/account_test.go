@@ -42,6 +42,10 @@ func TestAccountShow_PrintsTheStateAndNoSecret(t *testing.T) {
 	shown(store.Enrolled, "enrolled: 2026-11-27T21:48:09Z\nrecovery codes left: 2\n"+
 		"failed attempts with codes: 6, locked until 2026-11-27T22:00:00Z\nfailed attempts with recovery codes: 0\n",
 		`"enrolled":"2026-11-27T21:48:09Z","recovery_codes_left":2,"totp_attempts":{"failed":6,"locked_until":"2026-11-27T22:00:00Z"},"recovery_attempts":{"failed":0}}`+"\n")
+	o.change("ada", func(f store.Factor) store.Factor { f.TOTP.Recent = 100; return f })
+	shown(store.Enrolled, "enrolled: 2026-11-27T21:48:09Z\nrecovery codes left: 2\n"+
+		"failed attempts with codes: 6, off until the other kind succeeds or mfa account unlock\nfailed attempts with recovery codes: 0\n",
+		`"enrolled":"2026-11-27T21:48:09Z","recovery_codes_left":2,"totp_attempts":{"failed":6,"off":true,"locked_until":"2026-11-27T22:00:00Z"},"recovery_attempts":{"failed":0}}`+"\n")
 	o.change("ada", func(f store.Factor) store.Factor { return f.SetEnabled(false).Unlock() })
 	shown(store.Off, "enrolled: 2026-11-27T21:48:09Z\nrecovery codes left: 2\n"+noAttempts, `"enrolled":"2026-11-27T21:48:09Z","recovery_codes_left":2,`+unlockedJSON)
 	o.change("ada", func(f store.Factor) store.Factor { return f.Remove(lockedTo) })

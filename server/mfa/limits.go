@@ -34,11 +34,15 @@ var waits = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time
 // lockedFor returns how long no attempt is evaluated at now. Where only the other kind of code
 // can end that, it returns the longest wait.
 func lockedFor(a store.Attempts, now time.Time) time.Duration {
-	if a.Recent >= offFrom {
+	if IsOff(a) {
 		return waits[len(waits)-1]
 	}
 	return max(0, a.Until.Sub(now))
 }
+
+// IsOff tells whether a kind of code is off until the other kind succeeds or an operator unlocks
+// the account.
+func IsOff(a store.Attempts) bool { return a.Recent >= offFrom }
 
 // failed returns a after one more failure at now.
 func failed(a store.Attempts, now time.Time) store.Attempts {
@@ -70,7 +74,7 @@ func forget(a store.Attempts, now time.Time) store.Attempts {
 // succeeded returns the attempts of both kinds after a success with the kind of used.
 func succeeded(used, other store.Attempts, now time.Time) (_, _ store.Attempts) {
 	used.Failures, used.Until = 0, time.Time{}
-	if other.Recent >= offFrom {
+	if IsOff(other) {
 		// One more attempt: more would let a guesser begin anew with each sign-in. It counts as the
 		// next failure to be forgotten. Otherwise each sign-in would add an attempt to the six a day.
 		other.Recent, other.RecentAt = offFrom-1, latest(now, other.RecentAt.Add(forgetTime))
