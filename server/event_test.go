@@ -66,10 +66,11 @@ func TestEvent_SaysWhoGotAKey(t *testing.T) {
 
 // At level error the log has no other line, not even that of the listeners' addresses.
 func TestEvent_IgnoresTheLogLevel(t *testing.T) {
+	redis := storetest.StartRedis(t, "--appendonly", "yes") // else there is an ERROR
 	for format, want := range map[string]string{"json": `"msg":"request","event":"totp_key_issued",`, "text": ` msg=request event=totp_key_issued `} {
 		address := fmt.Sprintf("127.0.0.1:%d", storetest.FreePort(t))
 		s := &instance{t: t, url: "http://" + address, log: &output{}, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-		environ := testEnviron(storetest.SharedRedis(t), "MFA_LISTEN="+address, "MFA_LOG_LEVEL=error", "MFA_LOG_FORMAT="+format)
+		environ := testEnviron(redis, "MFA_LISTEN="+address, "MFA_LOG_LEVEL=error", "MFA_LOG_FORMAT="+format)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan int, 1)
 		go func() { ended <- run(ctx, []string{"serve"}, environ, io.Discard, s.log) }()

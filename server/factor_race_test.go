@@ -224,6 +224,7 @@ func TestFactorRace_LeavesThePendingSecretOrTheFactor(t *testing.T) {
 // TestFactorRace_SurvivesKill9 kills an instance before or after its first read or write, or Redis
 // after that write. Redis then starts again and must hold all that it has acknowledged.
 func TestFactorRace_SurvivesKill9(t *testing.T) {
+	t.Parallel()
 	const read, write = "local values", "'SET'" // parts of the scripts
 	for _, r := range races {
 		t.Run(r.name, func(t *testing.T) {

@@ -191,6 +191,7 @@ func allFaults() []fault {
 // During each fault a request has its response in time, and a secret or a factor that a caller
 // got stays, unless Redis lost it. After the fault the instance recovers by itself.
 func TestFaults_KeepTimeAndSecrets(t *testing.T) {
+	t.Parallel()
 	for _, f := range allFaults() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
