@@ -30,11 +30,12 @@ func (f *Factors) Count(ctx context.Context) (Census, error) {
 
 // Reseal seals all factors and the identities with the first sealing key of the keyring. After
 // it no factor needs the other sealing keys, provided that every instance already seals with
-// the first. It leaves unreadable factors as they are. Like Count, it returns ErrIdentity for
+// the first. It leaves unreadable factors as they are, and then the identities too: a keyring that
+// lacks keys must not lock the service out of its store. Like Count, it returns ErrIdentity for
 // another store, and changes nothing there.
 func (f *Factors) Reseal(ctx context.Context) (Census, error) {
 	keyring := f.keyring.Load()
-	if err := f.c.Identity.reseal(ctx, keyring); err != nil {
+	if _, err := f.c.Identity.readAll(ctx, keyring); err != nil {
 		return Census{}, err
 	}
 	resealed := 0
@@ -53,6 +54,9 @@ func (f *Factors) Reseal(ctx context.Context) (Census, error) {
 		return err
 	})
 	census.Resealed = resealed
+	if err == nil && len(census.Unreadable) == 0 {
+		err = f.c.Identity.reseal(ctx, keyring)
+	}
 	return census, err
 }
 

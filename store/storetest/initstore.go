@@ -115,14 +115,15 @@ func factorRotation(t *testing.T, b store.Backend, id, oldKey, newKey string) {
 	wantCensus(t, "Count", want, both.Count)
 	want.Resealed = 2
 	wantCensus(t, "Reseal", want, both.Reseal)
-	want.Resealed, want.SealKeys = 0, map[string]int{"k2": 3}
+	before.wantRefused(t, "bob", store.ErrUnreadable, "the old key alone, which still opens the identity")
+	setEntry(t, b, factorKey("dee"), nil)
+	want.Resealed, want.SealKeys, want.Unreadable = 0, map[string]int{"k2": 3}, []string{}
 	wantCensus(t, "second Reseal", want, both.Reseal)
 
 	after := factorsOf(t, b, newKey, id)
 	wantCensus(t, "Count without the old key", want, after.Count)
 	after.WantFactor(t, "ada", ada)
 	after.WantFactor(t, "bob", bob)
-	wantValue(t, b, factorKey("dee"), "unreadable")
 	before.wantRefused(t, "bob", store.ErrIdentity, "the old key alone")
 
 	entries := mustList(t, b)
