@@ -31,6 +31,7 @@ type fixture struct {
 	clock  *storetest.Clock
 	caller auth.Principal
 	event  string
+	level  slog.Level // of event
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -44,7 +45,7 @@ func newFixture(t *testing.T) *fixture {
 func (f *fixture) call(operation func(ctx context.Context) error) error {
 	request := &telemetry.Request{}
 	err := operation(telemetry.WithRequest(auth.NewContext(f.Context(), f.caller), request))
-	f.event = slog.GroupValue(request.Event...).String()
+	f.event, f.level = slog.GroupValue(request.Event...).String(), request.EventLevel
 	return err
 }
 
@@ -114,20 +115,25 @@ func (f *fixture) entries() map[string][]byte {
 // wantMetrics checks all metrics of confirm calls that are not zero.
 func (f *fixture) wantMetrics(want ...string) {
 	f.Helper()
+	if diff := cmp.Diff(want, f.samples("mfa_confirm_outcomes_total", "mfa_enrolment_duration_seconds_")); diff != "" {
+		f.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// samples returns the metrics with these names that are not zero, without the names.
+func (f *fixture) samples(names ...string) (got []string) {
+	f.Helper()
 	w := httptest.NewRecorder()
 	f.c.Metrics.Handler().ServeHTTP(w, httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/metrics", http.NoBody))
-	var got []string
 	for line := range strings.Lines(w.Body.String()) {
 		line = strings.TrimSpace(line)
-		for _, name := range []string{"mfa_confirm_outcomes_total", "mfa_enrolment_duration_seconds_"} {
+		for _, name := range names {
 			if sample, ok := strings.CutPrefix(line, name); ok && !strings.HasSuffix(line, " 0") && !strings.Contains(line, "bucket") {
 				got = append(got, sample)
 			}
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		f.Errorf("metrics (-want +got):\n%s", diff)
-	}
+	return got
 }
 
 func TestConfirm_MakesThePendingSecretTheFactor(t *testing.T) {

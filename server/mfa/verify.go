@@ -100,7 +100,9 @@ func (v *verification) decideTOTP(factor store.Factor) (store.Factor, error) {
 		return factor, &Refusal{Reason: Locked, RetryAfter: wait}
 	}
 	step, ok := matchStep(factor.Secret, v.code, v.now)
-	switch {
+	switch isLast := isCodeOf(factor.Secret, v.code, factor.LastStep); {
+	case !ok && isLast:
+		return factor, &Refusal{Reason: Replayed} // The second click came after the code's time.
 	case !ok:
 		factor.TOTP = v.fail(factor.TOTP)
 	case step <= factor.LastStep:
