@@ -117,8 +117,8 @@ func TestNginx_ForwardsEachPathButTheInternalOnes(t *testing.T) {
 		}
 	}
 	locations := regexp.MustCompile(`(?m)^    location (.*) \{$`).FindAllStringSubmatch(readPage(t, nginxFile), -1)
-	if len(locations) != 1 {
-		t.Fatalf("%s has the locations %v; want one", nginxFile, locations)
+	if len(locations) != 2 || locations[1][1] != "/" {
+		t.Fatalf("%s has the locations %v; want one for the operations, and / for all else", nginxFile, locations)
 	}
 	names, _ := strings.CutPrefix(strings.TrimSuffix(locations[0][1], ")$"), "~ ^/accounts/(")
 	got := strings.Split(names, "|")

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -216,6 +218,103 @@ func TestInterop_NginxForwardsTheWayOfAFactor(t *testing.T) {
 	}
 	if got := gateway.call(call{http.MethodPost, "/internal/verify-mfa-code", "{}"}, user); !strings.Contains(got.body, "<center>nginx/") {
 		t.Errorf("an internal operation: %d %s; want nginx's refusal", got.status, got.body)
+	}
+}
+
+// postTarget sends a request with this target as it stands. It returns the status and whether the page is nginx's own.
+func (s *instance) postTarget(target string, fields http.Header) (status int, byNginx bool) {
+	s.t.Helper()
+	transport := s.client.Transport.(*http.Transport)
+	connection, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), transport.TLSClientConfig)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer connection.Close()
+	const body = `{"account":"ada","code":"000000"}`
+	var head strings.Builder
+	fmt.Fprintf(&head, "POST %s HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", target, len(body))
+	if err := errors.Join(fields.Write(&head), connection.SetDeadline(time.Now().Add(20*time.Second))); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := io.WriteString(connection, head.String()+"\r\n"+body); err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	if err != nil {
+		s.t.Fatalf("%s: %v", target, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return response.StatusCode, strings.Contains(string(text), "<center>nginx/")
+}
+
+// Even with a service key, nobody reaches an internal operation through the public side: nginx
+// refuses its path in each spelling. Of a path that nginx takes for another operation's, the
+// service refuses the spelling.
+func TestInterop_NginxForwardsNoInternalOperation(t *testing.T) {
+	files := storetest.NewTLSFiles(t)
+	s := startInstance(t, testEnviron(storetest.SharedRedis(t), "MFA_TLS_CERT="+files.Cert, "MFA_TLS_KEY="+files.Key))
+	address := strings.TrimPrefix(s.url, "http://")
+	gateway := startNginx(t, files, [2]string{address, address})
+	key := http.Header{"X-Service-Key": {s.newServiceKey()}}
+	direct := &instance{t: t, url: "https://" + address, client: gateway.client}
+	if status, _ := direct.postTarget("/internal/mfa-status", key); status != http.StatusOK {
+		t.Fatalf("the sign-in's own call to an instance: %d; want 200", status)
+	}
+	for target, want := range map[string]struct {
+		status  int
+		byNginx bool
+	}{
+		"/internal/mfa-status":                             {404, true},
+		"/internal/verify-mfa-code":                        {404, true},
+		"/internal/mfa-status/":                            {404, true},
+		"/internal/mfa-status.":                            {404, true},
+		"/internal/./mfa-status":                           {404, true},
+		"/internal//mfa-status":                            {404, true},
+		"/internal/mfa-status?/accounts/totp":              {404, true},
+		"/internal/mfa-status#/accounts/totp":              {404, true},
+		"/internal/mfa-status;/../../accounts/totp/x":      {404, true},
+		"//internal/mfa-status":                            {404, true},
+		"///internal///mfa-status":                         {404, true},
+		"/%69nternal/mfa-status":                           {404, true},
+		"/internal%2Fmfa-status":                           {404, true},
+		"/%2Finternal/mfa-status":                          {404, true},
+		"/%2569nternal/mfa-status":                         {404, true},
+		"/INTERNAL/mfa-status":                             {404, true},
+		"/Internal/Mfa-Status":                             {404, true},
+		"https://gateway/internal/mfa-status":              {404, true},
+		"/accounts/../internal/mfa-status":                 {404, true},
+		"/accounts/totp/../../internal/mfa-status":         {404, true},
+		"/accounts/totp/%2e%2e/%2E%2E/internal/mfa-status": {404, true},
+		"/accounts/totp%2F..%2F..%2Finternal%2Fmfa-status": {404, true},
+		"/accounts/totp/..;/..;/internal/mfa-status":       {404, true},
+		`/accounts/totp\..\..\internal\mfa-status`:         {404, true},
+		"/accounts/totp/internal/mfa-status":               {404, true},
+		"/../internal/mfa-status":                          {400, true},
+		"/accounts/totp%00/../../internal/mfa-status":      {400, true},
+		"/internal/../accounts/totp":                       {404, false},
+		"/internal/mfa-status/../../accounts/totp":         {404, false},
+		"/accounts/totp#/../../internal/mfa-status":        {404, false},
+		"/accounts/totp%0A":                                {404, false},
+		"//accounts/totp":                                  {404, false},
+		"/accounts/totp?/../../internal/mfa-status":        {405, false},
+	} {
+		status, byNginx := gateway.postTarget(target, key)
+		if status != want.status || byNginx != want.byNginx {
+			t.Errorf("%s: %d, by nginx %t; want %d, %t", target, status, byNginx, want.status, want.byNginx)
+		}
+	}
+	served := 0
+	for _, line := range s.logLines("request") {
+		if route, _ := line["route"].(string); strings.HasPrefix(route, "/internal/") {
+			served++
+		}
+	}
+	if served != 1 {
+		t.Errorf("the service served %d internal calls; want the direct one alone", served)
 	}
 }
 
