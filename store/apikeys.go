@@ -16,13 +16,15 @@ type keyKind struct {
 	prefix string // of entries
 	// Without the prefix, a digest could begin with a dash, which command lines take for a flag.
 	idPrefix string
+	noun     string                     // in errors
+	owner    func(record APIKey) string // whom the key belongs to: an account or a service
 }
 
 const apiKeyPrefix = "mfa:apikey:"
 
 var (
-	apiKeyKind     = keyKind{apiKeyPrefix, "key_"}
-	serviceKeyKind = keyKind{"mfa:servicekey:", "svc_"}
+	apiKeyKind     = keyKind{apiKeyPrefix, "key_", "API key", func(r APIKey) string { return r.Account }}
+	serviceKeyKind = keyKind{"mfa:servicekey:", "svc_", "service key", func(r APIKey) string { return r.Name }}
 )
 
 // APIKey is the record of an API key or of a service key. The store does not have the key itself.
@@ -73,14 +75,14 @@ func (a *APIKeys) create(ctx context.Context, key string, record APIKey, lifetim
 	record.Expires = record.Created.Add(lifetime)
 	value, err := json.Marshal(record)
 	if err != nil {
-		return APIKey{}, fmt.Errorf("encode API key: %w", err)
+		return APIKey{}, fmt.Errorf("encode %s: %w", a.kind.noun, err)
 	}
 	existing, err := a.backend.PutIfAbsent(ctx, a.kind.prefix+name, value, lifetime)
 	if err != nil {
-		return APIKey{}, fmt.Errorf("create API key: %w", err)
+		return APIKey{}, fmt.Errorf("create %s: %w", a.kind.noun, err)
 	}
 	if existing != nil {
-		return APIKey{}, fmt.Errorf("create API key: the same key exists")
+		return APIKey{}, fmt.Errorf("create %s: the same key exists", a.kind.noun)
 	}
 	return record, nil
 }
@@ -91,15 +93,15 @@ func (a *APIKeys) Find(ctx context.Context, key string) (APIKey, error) {
 	name := a.kind.prefix + Digest(key)
 	value, err := a.backend.Get(ctx, name)
 	if err != nil {
-		return APIKey{}, fmt.Errorf("find API key: %w", err)
+		return APIKey{}, fmt.Errorf("find %s: %w", a.kind.noun, err)
 	}
 	record, err := a.kind.decode(name, value)
 	if err != nil {
-		return APIKey{}, fmt.Errorf("find API key: %w", err)
+		return APIKey{}, fmt.Errorf("find %s: %w", a.kind.noun, err)
 	}
 	// The entry has the same deadline, but may lose it in a restore of Redis.
 	if !a.now().Before(record.Expires) {
-		return APIKey{}, fmt.Errorf("find API key: %w", ErrNotFound)
+		return APIKey{}, fmt.Errorf("find %s: %w", a.kind.noun, ErrNotFound)
 	}
 	return a.noteUse(ctx, key, record)
 }
@@ -115,10 +117,10 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 	record.LastUsed = hour
 	value, err := json.Marshal(record)
 	if err != nil {
-		return APIKey{}, fmt.Errorf("encode API key: %w", err)
+		return APIKey{}, fmt.Errorf("encode %s: %w", a.kind.noun, err)
 	}
 	if err := a.backend.Update(ctx, a.kind.prefix+Digest(key), value); errors.Is(err, ErrNotFound) {
-		return APIKey{}, fmt.Errorf("find API key: %w", err)
+		return APIKey{}, fmt.Errorf("find %s: %w", a.kind.noun, err)
 	}
 	return record, nil
 }
@@ -128,14 +130,14 @@ func (a *APIKeys) noteUse(ctx context.Context, key string, record APIKey) (APIKe
 func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 	values, err := Entries(ctx, a.backend, a.kind.prefix)
 	if err != nil {
-		return nil, fmt.Errorf("list API keys: %w", err)
+		return nil, fmt.Errorf("list %ss: %w", a.kind.noun, err)
 	}
 	records := make([]APIKey, 0, len(values))
 	var damaged error
 	for name, value := range values {
 		record, err := a.kind.decode(name, value)
 		if err != nil {
-			damaged = errors.Join(damaged, fmt.Errorf("list API keys: %s: %w", a.kind.id(name), err))
+			damaged = errors.Join(damaged, fmt.Errorf("list %ss: %s: %w", a.kind.noun, a.kind.id(name), err))
 			continue
 		}
 		if a.now().Before(record.Expires) {
@@ -153,10 +155,10 @@ func (a *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 func (a *APIKeys) Revoke(ctx context.Context, id string) error {
 	name, ok := strings.CutPrefix(id, a.kind.idPrefix)
 	if !ok {
-		return fmt.Errorf("revoke API key: %w", ErrNotFound)
+		return fmt.Errorf("revoke %s: %w", a.kind.noun, ErrNotFound)
 	}
 	if err := a.backend.Delete(ctx, a.kind.prefix+name); err != nil {
-		return fmt.Errorf("revoke API key: %w", err)
+		return fmt.Errorf("revoke %s: %w", a.kind.noun, err)
 	}
 	return nil
 }
@@ -169,7 +171,7 @@ func (k keyKind) id(name string) string { return k.idPrefix + strings.TrimPrefix
 // damaged, too: if replies of Redis were ever mixed up, no caller may get another's account.
 func (k keyKind) decode(name string, value []byte) (APIKey, error) {
 	var record APIKey
-	if err := json.Unmarshal(value, &record); err != nil || record.ID != k.id(name) || record.Account == "" && record.Name == "" || record.Expires.IsZero() {
+	if err := json.Unmarshal(value, &record); err != nil || record.ID != k.id(name) || k.owner(record) == "" || record.Expires.IsZero() {
 		return APIKey{}, fmt.Errorf("damaged record: %w", ErrUnavailable)
 	}
 	return record, nil

@@ -134,6 +134,7 @@ func damagedAPIKey(t *testing.T, b store.Backend) {
 	}
 	for _, record := range []string{
 		"", "garbage", `{}`, `{"id":"` + bob.ID + `","account":"bob"}`, `{"id":"` + bob.ID + `",` + expires + `}`,
+		`{"id":"` + bob.ID + `","name":"gateway",` + expires + `}`, // as a service key has it
 		`{"account":"bob",` + expires + `}`, string(whole), // the record of another key
 	} {
 		if err := b.Update(ctx, name, []byte(record)); err != nil {
@@ -149,6 +150,44 @@ func damagedAPIKey(t *testing.T, b store.Backend) {
 		if !errors.Is(err, store.ErrUnavailable) || err.Error() != want || !cmp.Equal([]store.APIKey{sound}, got) {
 			t.Errorf("list with the record %q = %+v, %v; want ada's key and %s", record, got, err, want)
 		}
+	}
+}
+
+// serviceKeys: neither kind finds, lists or revokes a key of the other, even if the texts are equal.
+func serviceKeys(t *testing.T, b store.Backend) {
+	ctx := t.Context()
+	keys, services := store.NewAPIKeys(b, time.Now), store.NewServiceKeys(b, time.Now)
+	service, err := services.CreateForService(ctx, "key-a", "gateway", time.Hour)
+	if err != nil || service.Name != "gateway" || service.Account != "" || !strings.HasPrefix(service.ID, "svc_") {
+		t.Fatalf("create = %+v, %v; want gateway's key, and an id svc_...", service, err)
+	}
+	if _, err := keys.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) || err.Error() != "find API key: not found" {
+		t.Fatalf("find of a service key as API key = %v; want ErrNotFound", err)
+	}
+	ada, err := keys.Create(ctx, "key-a", "ada", "ada@example.com", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := services.Find(ctx, "key-a"); err != nil || got.ID != service.ID || got.Account != "" {
+		t.Fatalf("find = %+v, %v; want gateway's key", got, err)
+	}
+	if got, err := keys.List(ctx); err != nil || !cmp.Equal([]store.APIKey{ada}, got) {
+		t.Fatalf("list of API keys = %+v, %v; want ada's", got, err)
+	}
+	if err := services.Revoke(ctx, ada.ID); !errors.Is(err, store.ErrNotFound) || err.Error() != "revoke service key: not found" {
+		t.Fatalf("revoke of an API key as service key = %v; want ErrNotFound", err)
+	}
+	if err := services.Revoke(ctx, service.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := services.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) || err.Error() != "find service key: not found" {
+		t.Fatalf("find of a revoked service key = %v; want ErrNotFound", err)
+	}
+	if got, err := services.List(ctx); got == nil || len(got) != 0 || err != nil {
+		t.Fatalf("list of service keys = %v, %v; want none", got, err)
+	}
+	if _, err := keys.Find(ctx, "key-a"); err != nil {
+		t.Fatalf("find of ada's key = %v; want it", err)
 	}
 }
 

@@ -66,6 +66,7 @@ func Run(t *testing.T, newBackend func(t *testing.T) store.Backend) {
 		{"APIKeys finds, lists and revokes", apiKeys},
 		{"APIKeys notes the hour of the last use", lastUse},
 		{"APIKeys reports a damaged record", damagedAPIKey},
+		{"APIKeys keeps service keys apart", serviceKeys},
 		{"APIKeys finds no key after its lifetime", expiredAPIKey},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.check(t, newBackend(t)) })
