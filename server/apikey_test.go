@@ -31,7 +31,7 @@ func apiKeyRedis(t *testing.T) (redis *storetest.RedisServer, environ []string) 
 }
 
 // mustRun demands that a command succeeds and writes nothing to stderr.
-func mustRun(t *testing.T, environ []string, args ...string) (stdout string) {
+func mustRun(t testing.TB, environ []string, args ...string) (stdout string) {
 	t.Helper()
 	stdout, stderr, status := runCommand(t, environ, args...)
 	if status != 0 || stderr != "" {
@@ -132,27 +132,40 @@ func TestAPIKeyList_PrintsATableForATerminal(t *testing.T) {
 	}
 }
 
-func TestAPIKeyList_PrintsValidKeysBesideADamagedOne(t *testing.T) {
+func TestKeyLists_PrintValidKeysBesideADamagedOne(t *testing.T) {
 	redis, environ := apiKeyRedis(t)
-	mustRun(t, environ, ada...)
-	if err := redis.Client.Set(t.Context(), "mfa:apikey:damaged", "hunter2", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
-	for _, format := range [][]string{nil, {"--json"}} {
-		stdout, stderr, status := runCommand(t, environ, append([]string{"apikey", "list"}, format...)...)
-		if status != exitFault || !strings.Contains(stdout, "ada@example.com") || !strings.HasPrefix(stderr, "mfa: list API keys: key_damaged: ") || strings.Contains(stderr, "hunter2") {
-			t.Errorf("list %q: status %d, %s, %s; want ada's API key, and the id of the damaged one", format, status, stdout, stderr)
+	for _, kind := range []struct {
+		create           []string
+		entry, id, owner string
+		noun             string
+	}{
+		{ada, "mfa:apikey:damaged", "key_damaged", "ada@example.com", "API key"},
+		{gatewayKey, "mfa:servicekey:damaged", "svc_damaged", "gateway", "service key"},
+	} {
+		mustRun(t, environ, kind.create...)
+		if err := redis.Client.Set(t.Context(), kind.entry, "hunter2", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, format := range [][]string{nil, {"--json"}} {
+			stdout, stderr, status := runCommand(t, environ, append([]string{kind.create[0], "list"}, format...)...)
+			if status != exitFault || !strings.Contains(stdout, kind.owner) || !strings.HasPrefix(stderr, "mfa: list "+kind.noun+"s: "+kind.id+": ") || strings.Contains(stderr, "hunter2") {
+				t.Errorf("%s list %q: status %d, %s, %s; want the sound key, and the id of the damaged one", kind.create[0], format, status, stdout, stderr)
+			}
 		}
 	}
 }
 
-func TestAPIKey_NeedsRedis(t *testing.T) {
-	for _, args := range [][]string{ada, {"apikey", "list"}, {"apikey", "revoke", "key_x"}} {
+func TestKeyCommands_NeedRedis(t *testing.T) {
+	for _, args := range [][]string{
+		ada, {"apikey", "list"}, {"apikey", "revoke", "key_x"},
+		gatewayKey, {"servicekey", "list"}, {"servicekey", "revoke", "svc_x"},
+	} {
 		if _, stderr, status := runCommand(t, nil, args...); status != exitUsage || stderr != "mfa: settings:\n  MFA_REDIS_URL: is required\n" {
 			t.Errorf("%q without MFA_REDIS_URL: status %d, %s", args, status, stderr)
 		}
+		noun := map[string]string{"apikey": " API key", "servicekey": " service key"}[args[0]]
 		stdout, stderr, status := runCommand(t, []string{"MFA_REDIS_URL=redis://127.0.0.1:1"}, args...)
-		if status != exitFault || stdout != "" || !strings.Contains(stderr, " API key") || !strings.Contains(stderr, "store unavailable: ") {
+		if status != exitFault || stdout != "" || !strings.Contains(stderr, noun) || !strings.Contains(stderr, "store unavailable: ") {
 			t.Errorf("%q without a Redis: status %d, %q, %s; want %d, and no key", args, status, stdout, stderr, exitFault)
 		}
 	}

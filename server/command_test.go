@@ -13,7 +13,7 @@ import (
 
 // runCommand runs one command line. It ends a serve that should have refused its settings
 // after 10 s.
-func runCommand(t *testing.T, environ []string, args ...string) (stdout, stderr string, status int) {
+func runCommand(t testing.TB, environ []string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -16,16 +16,6 @@ import (
 
 const signInFile = "deploy/signin.mjs"
 
-// newServiceKey creates a service key with the operator's command.
-func (s *instance) newServiceKey() string {
-	s.t.Helper()
-	stdout, stderr, status := s.command("servicekey", "create", "--name", "gateway")
-	if status != 0 {
-		s.t.Fatalf("servicekey create: status %d: %s", status, stderr)
-	}
-	return strings.TrimSpace(stdout)
-}
-
 // wrongCode returns a code that the secret does not have within two minutes.
 func wrongCode(t *testing.T, secret string) string {
 	t.Helper()
