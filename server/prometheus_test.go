@@ -19,6 +19,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/store"
 	"quiva.ai/mfa/store/storetest"
 )
@@ -32,8 +33,8 @@ func readAlerts(t *testing.T) (alerts []alert) {
 	for _, found := range rule.FindAllStringSubmatch(readPage(t, alertsFile), -1) {
 		alerts = append(alerts, alert{found[1], found[2], found[3]})
 	}
-	if len(alerts) != 9 {
-		t.Fatalf("%s has %d alerts; want 9", alertsFile, len(alerts))
+	if len(alerts) != 12 {
+		t.Fatalf("%s has %d alerts; want 12", alertsFile, len(alerts))
 	}
 	return alerts
 }
@@ -142,6 +143,21 @@ func (w watched) collide() {
 	calls.Wait()
 }
 
+// guess sends wrong codes as the gateway's sign-in. All but the first five come too early.
+func (w watched) guess() {
+	service := http.Header{"X-Service-Key": {w.newServiceKey()}}
+	for range 20 {
+		w.call(call{http.MethodPost, "/internal/verify-mfa-code", `{"account":"bob","code":"000000"}`}, service)
+	}
+}
+
+// callWithoutServiceKey asks once as a sign-in whose service key was revoked, among good calls.
+func (w watched) callWithoutServiceKey(key http.Header) {
+	w.post(key)
+	w.post(key)
+	w.wantOpens(auth.NewServiceKey(), false)
+}
+
 func TestInterop_PrometheusAlertsFireForTheirFaultsAlone(t *testing.T) {
 	t.Parallel() // and so do the faults: Prometheus scrapes nothing for its first 5 s
 	alerts := readAlerts(t)
@@ -167,6 +183,9 @@ func TestInterop_PrometheusAlertsFireForTheirFaultsAlone(t *testing.T) {
 		"clock wrong":    {[]string{"MfaClocksOff"}, func(watched) {}, func(w watched, _ http.Header) { w.confirmLate() }},
 		"parallel calls": {[]string{"MfaFactorChangesCollide"}, func(w watched) { w.enrol(asUser(w.t, "bob")) },
 			func(w watched, _ http.Header) { w.collide() }},
+		"codes guessed": {[]string{"MfaCodesGuessed", "MfaAccountsLocked"}, func(w watched) { w.enrol(asUser(w.t, "bob")) },
+			func(w watched, _ http.Header) { w.guess() }},
+		"service key revoked": {[]string{"MfaSignInRefused"}, func(watched) {}, watched.callWithoutServiceKey},
 		"sealing key removed": {[]string{"MfaSecretsUnreadable"}, func(w watched) {
 			write(w.t, w.sealKeys, storetest.NewSealKey("new"))
 			w.reload(reloaded)
