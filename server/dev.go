@@ -12,6 +12,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/demo"
 	"quiva.ai/mfa/store"
 )
 
@@ -56,20 +57,39 @@ func devStoreID(ctx context.Context, backend store.Backend, keyring *store.Keyri
 	return id, nil
 }
 
-// greet creates an API key and a bearer token and prints a curl command with each.
-// It revokes the API key when ctx is done.
-func (s *service) greet(ctx context.Context, address net.Addr) error {
+// devAccess is what --dev adds to a service: credentials of the development account, and the page
+// that uses them.
+type devAccess struct {
+	demo.Session
+	page *demo.Page // nil unless the API is on a loopback address
+}
+
+// addDevAccess creates the credentials. revoke revokes the keys, because the store may be a shared
+// Redis; a key for which that fails is valid until the end of its lifetime.
+func (s *service) addDevAccess(ctx context.Context) (revoke func(), err error) {
 	keys, serviceKeys := store.NewAPIKeys(s.backend, s.now), store.NewServiceKeys(s.backend, s.now)
-	key, serviceKey := auth.NewAPIKey(), auth.NewServiceKey()
-	record, err := keys.Create(ctx, key, devAccount, devEmail, devLifetime)
+	session := demo.Session{Account: devAccount, APIKey: auth.NewAPIKey(), ServiceKey: auth.NewServiceKey()}
+	if session.Token, err = s.newDevToken(); err != nil {
+		return nil, err
+	}
+	record, err := keys.Create(ctx, session.APIKey, devAccount, devEmail, devLifetime)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer s.revokeDevKey(ctx, keys, record.ID)
-	if record, err = serviceKeys.CreateForService(ctx, serviceKey, devAccount, devLifetime); err != nil {
-		return err
+	serviceRecord, err := serviceKeys.CreateForService(ctx, session.ServiceKey, devAccount, devLifetime)
+	if err != nil {
+		s.revokeDevKey(ctx, keys, record.ID)
+		return nil, err
 	}
-	defer s.revokeDevKey(ctx, serviceKeys, record.ID)
+	s.dev = &devAccess{Session: session}
+	return func() {
+		s.revokeDevKey(ctx, keys, record.ID)
+		s.revokeDevKey(ctx, serviceKeys, serviceRecord.ID)
+	}, nil
+}
+
+// newDevToken returns a bearer token of the development account, as its sign-in would.
+func (s *service) newDevToken() (string, error) {
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"iss":       s.settings.JWTIssuer,
 		"aud":       s.settings.JWTAudience,
@@ -80,34 +100,50 @@ func (s *service) greet(ctx context.Context, address net.Addr) error {
 		"exp":       s.now().Add(devLifetime).Unix(),
 	}).SignedString([]byte(s.settings.JWTSecret))
 	if err != nil {
-		return fmt.Errorf("sign development token: %w", err)
+		return "", fmt.Errorf("sign development token: %w", err)
 	}
+	return token, nil
+}
+
+// revokeDevKey revokes a key of addDevAccess.
+func (s *service) revokeDevKey(ctx context.Context, keys *store.APIKeys, id string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := keys.Revoke(ctx, id); err != nil {
+		fmt.Fprintf(s.stderr, "mfa: development key: %v\n", err)
+	}
+}
+
+// addPage puts the page of package demo in front of the API. On an address that others can
+// reach, there is none: its responses have credentials.
+func (s *service) addPage(address net.Addr) {
+	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		s.dev.page = demo.NewPage(s.dev.Session, s.handler)
+		s.handler = s.dev.page
+	}
+}
+
+// greet prints the page's URL and a curl command with each credential.
+func (s *service) greet(address net.Addr) {
 	scheme := "http"
 	if s.certificate != nil {
 		scheme = "https"
 	}
-	const call = "  curl -i -X POST -H '%s' %s\n"
-	url := localURL(scheme, address.String()) + "/accounts/generate-totp-key"
-	fmt.Fprintf(s.stdout, "mfa serves for development until ctrl-C. With an API key of account %q:\n\n", devAccount)
-	fmt.Fprintf(s.stdout, call, "X-Api-Key: "+key, url)
-	fmt.Fprintf(s.stdout, "\nor with a bearer token of the same account:\n\n")
-	fmt.Fprintf(s.stdout, call, "Authorization: Bearer "+token, url)
-	fmt.Fprintf(s.stdout, "\nThe gateway's sign-in verifies codes of the app with a service key:\n\n")
-	fmt.Fprintf(s.stdout, "  curl -i -H '%s' --json '{\"account\":%q,\"code\":\"123456\"}' %s\n", "X-Service-Key: "+serviceKey, devAccount,
-		localURL(scheme, address.String())+"/internal/verify-mfa-code")
-	fmt.Fprintln(s.stdout)
-	<-ctx.Done()
-	return nil
-}
-
-// revokeDevKey revokes the API key of greet, because the store may be a shared Redis.
-// If that fails, the API key is valid until the end of its lifetime.
-func (s *service) revokeDevKey(ctx context.Context, keys *store.APIKeys, id string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if err := keys.Revoke(ctx, id); err != nil {
-		fmt.Fprintf(s.stderr, "mfa: development API key: %v\n", err)
+	origin := localURL(scheme, address.String())
+	fmt.Fprint(s.stdout, "mfa serves for development until ctrl-C.\n\n")
+	if s.dev.page != nil {
+		fmt.Fprintf(s.stdout, "See the whole flow in a browser:\n\n  %s\n\n", s.dev.page.URL(origin))
 	}
+	const call = "  curl -i -X POST -H '%s' %s\n"
+	url := origin + "/accounts/generate-totp-key"
+	fmt.Fprintf(s.stdout, "Call the API with an API key of account %q:\n\n", devAccount)
+	fmt.Fprintf(s.stdout, call, "X-Api-Key: "+s.dev.APIKey, url)
+	fmt.Fprintf(s.stdout, "\nor with a bearer token of the same account:\n\n")
+	fmt.Fprintf(s.stdout, call, "Authorization: Bearer "+s.dev.Token, url)
+	fmt.Fprintf(s.stdout, "\nThe gateway's sign-in verifies codes of the app with a service key:\n\n")
+	fmt.Fprintf(s.stdout, "  curl -i -H '%s' --json '{\"account\":%q,\"code\":\"123456\"}' %s\n", "X-Service-Key: "+s.dev.ServiceKey, devAccount,
+		origin+"/internal/verify-mfa-code")
+	fmt.Fprintln(s.stdout)
 }
 
 // localURL returns the URL of a listener on address for clients on this machine.

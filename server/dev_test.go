@@ -15,12 +15,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"quiva.ai/mfa/server/config"
+	"quiva.ai/mfa/server/demo"
 	"quiva.ai/mfa/store/storetest"
 )
 
 var (
 	// devCallLine is a call as serve --dev prints it.
 	devCallLine   = regexp.MustCompile(`^  curl -i -X POST -H '([A-Za-z-]+): ([^']+)' (http://(127\.0\.0\.1:\d+)/accounts/generate-totp-key)$`)
+	devPageLine   = regexp.MustCompile(`^  (http://127\.0\.0\.1:\d+/#[A-Z2-7]{26,})$`)
 	listeningLine = regexp.MustCompile(`"msg":"listening","address":"[^"]+","admin_address":"([^"]+)"`)
 )
 
@@ -30,6 +32,7 @@ const localPort = "MFA_LISTEN=127.0.0.1:0"
 // devServer is a running `mfa serve --dev`.
 type devServer struct {
 	api, admin string    // host:port
+	page       string    // the URL of package demo's page; empty: none
 	calls      []devCall // as printed
 	stop       func() (log string, status int)
 }
@@ -72,6 +75,9 @@ func startDev(t *testing.T, environ ...string) *devServer {
 	giveUp := time.AfterFunc(10*time.Second, cancel)
 	lines := bufio.NewScanner(stdout)
 	for len(s.calls) < 2 && lines.Scan() {
+		if found := devPageLine.FindStringSubmatch(lines.Text()); found != nil {
+			s.page = found[1]
+		}
 		if found := devCallLine.FindStringSubmatch(lines.Text()); found != nil {
 			s.calls, s.api = append(s.calls, devCall{found[1], found[2], found[3]}), found[4]
 		}
@@ -146,6 +152,60 @@ func TestServeDev_PrintsCallsThatReturnTheSameKey(t *testing.T) {
 				t.Errorf("after the end there are API keys: %+v", records)
 			}
 		})
+	}
+}
+
+// pagePaths are the paths of package demo's page, by method.
+var pagePaths = map[string][]string{
+	http.MethodGet:  {"/", "/demo/demo.css", "/demo/demo.js", "/demo/icon.svg", "/demo/session"},
+	http.MethodPost: {"/demo/qr"},
+}
+
+func TestServeDev_ServesThePageOnLoopbackOnly(t *testing.T) {
+	for listen, want := range map[string]bool{"127.0.0.1:0": true, ":0": false} {
+		t.Run(listen, func(t *testing.T) {
+			dev := startDev(t, "MFA_LISTEN="+listen)
+			if (dev.page != "") != want {
+				t.Errorf("serve --dev prints the address %q; want one: %t", dev.page, want)
+			}
+			for method, paths := range pagePaths {
+				for _, path := range paths {
+					status, _, body := dev.send(t, method, "http://"+dev.api+path, nil)
+					if served := !strings.HasPrefix(status, "404 "); served != want {
+						t.Errorf("%s %s: %s, %s", method, path, status, body)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestServeDev_GivesThePageWorkingCredentials(t *testing.T) {
+	dev := startDev(t, localPort)
+	origin, accessKey, _ := strings.Cut(dev.page, "/#")
+	_, _, body := dev.send(t, http.MethodGet, origin+"/demo/session", http.Header{"Demo-Access-Key": {accessKey}})
+	var session demo.Session
+	if err := json.Unmarshal([]byte(body), &session); err != nil {
+		t.Fatal(err, body)
+	}
+	if session.APIKey != dev.calls[0].value || "Bearer "+session.Token != dev.calls[1].value {
+		t.Errorf("the page's session is %s; want the credentials of the calls", body)
+	}
+	status, _, body := dev.send(t, http.MethodPost, origin+"/internal/mfa-status", http.Header{"X-Service-Key": {session.ServiceKey}})
+	if status != "400 Bad Request" { // it has no body; a wrong key would be a 401
+		t.Errorf("with the service key: %s, %s", status, body)
+	}
+}
+
+// The handler of production has no page: it answers as to any other unknown path.
+func TestServe_HasNoPage(t *testing.T) {
+	s := startInstance(t, testEnviron(storetest.SharedRedis(t)))
+	for method, paths := range pagePaths {
+		for _, path := range paths {
+			if got := s.send(method, path, nil, http.NoBody); got.status != http.StatusNotFound || got.body != `{"error":"There is nothing at this address."}`+"\n" {
+				t.Errorf("%s %s: %d, %s; want 404", method, path, got.status, got.body)
+			}
+		}
 	}
 }
 

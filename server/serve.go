@@ -58,8 +58,18 @@ func (a *app) serve(stop context.Context, settings *config.Settings, load func()
 		return err
 	}
 	defer closeAll()
+	if dev {
+		revoke, err := s.addDevAccess(ctx)
+		if err != nil {
+			return err
+		}
+		defer revoke()
+	}
 	if err := s.listen(ctx); err != nil {
 		return err
+	}
+	if dev {
+		s.addPage(s.api.Addr())
 	}
 	s.registerMetrics()
 	if s.settings.StepUp == 0 {
@@ -72,7 +82,7 @@ func (a *app) serve(stop context.Context, settings *config.Settings, load func()
 		Certificate: s.certificate,
 		Notifier:    s.notifier,
 		Log:         s.log,
-	}, hangup, dev)
+	}, hangup)
 	s.log.InfoContext(ctx, "stopped")
 	return err
 }
@@ -90,7 +100,7 @@ func (a *app) configureRuntime() {
 }
 
 // run runs the parts of the service until stop is done or a part fails.
-func (s *service) run(stop context.Context, reloader *lifecycle.Reloader, hangup <-chan os.Signal, dev bool) error {
+func (s *service) run(stop context.Context, reloader *lifecycle.Reloader, hangup <-chan os.Signal) error {
 	running, ctx := errgroup.WithContext(context.WithoutCancel(stop))
 	ctx, endAll := context.WithCancel(ctx)
 	defer endAll()
@@ -115,8 +125,8 @@ func (s *service) run(stop context.Context, reloader *lifecycle.Reloader, hangup
 	if s.inspection != nil {
 		running.Go(func() error { s.inspection.Run(ctx); return nil })
 	}
-	if dev {
-		running.Go(func() error { return s.greet(ctx, s.api.Addr()) })
+	if s.dev != nil {
+		running.Go(func() error { s.greet(s.api.Addr()); return nil })
 	}
 	return running.Wait()
 }

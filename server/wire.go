@@ -36,6 +36,7 @@ type service struct {
 	certificate *lifecycle.Certificate // nil without TLS
 	notifier    lifecycle.Notifier
 	handler     http.Handler        // of the API
+	dev         *devAccess          // nil without --dev
 	document    []byte              // the OpenAPI document as JSON
 	api, admin  *lifecycle.Listener // nil before listen
 }
