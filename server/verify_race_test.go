@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,14 +25,10 @@ func verify(account, code string) call {
 	return call{http.MethodPost, "/internal/verify-mfa-code", fmt.Sprintf(`{"account":%q,"code":%q}`, account, code)}
 }
 
-// newServiceKey returns the header of the gateway's sign-in.
-func (s *instance) newServiceKey() http.Header {
+// asService returns the header of the gateway's sign-in.
+func (s *instance) asService() http.Header {
 	s.t.Helper()
-	stdout, stderr, status := s.command("servicekey", "create", "--name", "gateway")
-	if status != 0 {
-		s.t.Fatalf("servicekey create: status %d: %s", status, stderr)
-	}
-	return http.Header{"X-Service-Key": {strings.TrimSpace(stdout)}}
+	return http.Header{"X-Service-Key": {s.newServiceKey()}}
 }
 
 // codesAt returns the codes that a secret has in the steps from first to last, from now.
@@ -147,9 +142,9 @@ var verifyRaces = []struct {
 }
 
 func TestVerifyRace_EvaluatesNoMoreThanAllowed(t *testing.T) {
-	a := newArena(t)
+	a := newArena(t, storetest.SharedRedis(t))
 	a.instances[0] = startInstance(t, testEnviron(a.redis))
-	service := a.instances[0].newServiceKey()
+	service := a.instances[0].asService()
 	for _, r := range verifyRaces {
 		total := map[string]int{}
 		for n := range 20 {
@@ -184,9 +179,9 @@ func TestVerifyRace_EvaluatesNoMoreThanAllowed(t *testing.T) {
 
 // No code of the old set works after the new set was returned, and none brings the old set back.
 func TestVerifyRace_IssueInvalidatesTheOldSet(t *testing.T) {
-	a := newArena(t)
+	a := newArena(t, storetest.SharedRedis(t))
 	a.instances[0] = startInstance(t, testEnviron(a.redis))
-	service := a.instances[0].newServiceKey()
+	service := a.instances[0].asService()
 	total := map[string]int{}
 	for n := range 20 {
 		account := fmt.Sprint("account ", n)
