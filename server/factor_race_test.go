@@ -55,10 +55,12 @@ func (s *instance) enrol(fields http.Header) string {
 	return key.Secret
 }
 
-// entries are what Redis holds of an account: the pending secret and the factor's, or "".
+// entries are what Redis holds of an account: the pending secret and the factor's, or "", and the
+// number of unused recovery codes.
 type entries struct {
 	pending, factor string
 	state           store.State
+	left            int
 }
 
 // entriesReader returns a function that reads an account's entries in the Redis at url, at one
@@ -75,7 +77,7 @@ func entriesReader(t testing.TB, url string) func(account string) entries {
 	return func(account string) (e entries) {
 		t.Helper()
 		_, err := factors.Confirm(t.Context(), account, func(pending *store.PendingKey, factor store.Factor) (store.Factor, error) {
-			if e = (entries{state: factor.State}); pending != nil {
+			if e = (entries{state: factor.State, left: len(factor.RecoveryCodes)}); pending != nil {
 				e.pending = pending.Secret.Base32()
 			}
 			if factor.Exists() {

@@ -32,13 +32,14 @@ const (
 
 // rig is an instance on a Redis behind a proxy. Ada and bob have a pending secret, eve has
 // none. Bob uses an API key. The accounts of changes are for one change each, and ivy keeps her
-// factor.
+// factor. The service key is the sign-in's.
 type rig struct {
 	*instance
 	t       *testing.T
 	redis   *storetest.RedisServer
 	proxy   *storetest.Proxy
 	bob     http.Header
+	service http.Header
 	changes map[string]change // by account
 }
 
@@ -60,13 +61,23 @@ func newRig(t *testing.T, url string, settings ...string) *rig {
 	r.bob = withKey(r.newAPIKey("bob"))
 	r.generate(r.bob)
 	r.generate(asUser(t, "ada"))
+	r.service = http.Header{"X-Service-Key": {r.newServiceKey()}}
 	secret, _ := r.generate(asUser(t, "carl"))
-	dora, fay := r.enrol(asUser(t, "dora")), r.enrol(asUser(t, "fay"))
-	r.enrol(asUser(t, "ivy"))
+	secrets := map[string]string{}
+	for _, account := range []string{"dora", "fay", "gus", "hal", "ivy"} {
+		secrets[account] = r.enrol(asUser(t, account))
+	}
+	spend := func(account string) call { return verify(account, r.recoveryCodes(callView, asUser(t, account))[0]) }
+	if got := r.call(spend("hal"), r.service); got.status != http.StatusOK {
+		t.Fatalf("verify = %d %s; want 200", got.status, got.body)
+	}
+	enrolled := func(account string, left int) entries { return entries{"", secrets[account], store.Enrolled, left} }
 	r.changes = map[string]change{
-		"carl": {confirm(t, secret.Secret, 0), entries{pending: secret.Secret, state: store.None}, entries{factor: secret.Secret, state: store.Enrolled}},
-		"dora": {callOff, entries{factor: dora, state: store.Enrolled}, entries{factor: dora, state: store.Off}},
-		"fay":  {callRemove, entries{factor: fay, state: store.Enrolled}, entries{state: store.Removed}},
+		"carl": {confirm(t, secret.Secret, 0), entries{secret.Secret, "", store.None, 0}, entries{"", secret.Secret, store.Enrolled, 10}},
+		"dora": {callOff, enrolled("dora", 10), entries{"", secrets["dora"], store.Off, 10}},
+		"fay":  {callRemove, enrolled("fay", 10), entries{state: store.Removed}},
+		"gus":  {spend("gus"), enrolled("gus", 10), enrolled("gus", 9)},
+		"hal":  {callIssue, enrolled("hal", 9), enrolled("hal", 10)},
 	}
 	return r
 }
@@ -93,7 +104,8 @@ type fault struct {
 	name       string
 	url        string
 	begin, end func(r *rig)
-	// The statuses of ada, eve, bob and /readyz during the fault, of ivy's info and of the changes.
+	// The statuses of ada, eve, bob and /readyz during the fault, of what is read of ivy's factor and
+	// of the changes. The sign-in has those too, unless bob's key gets another.
 	ada, eve, bob, ready, info, change int
 	after                              string // the entries of Redis after the fault
 }
@@ -199,14 +211,17 @@ func TestFaults_KeepTimeAndSecrets(t *testing.T) {
 			before := r.dump()
 			f.begin(r)
 			got, slowest := r.callAll()
-			info, changes := r.callFactors()
+			statuses := r.callFactors()
 			ready, _ := r.ready()
 			f.end(r)
-			r.checkChanges(changes, f.after)
-			recovered := r.awaitRecovery(f.after == nothing)
-			got = append(got, ready, info, changes["carl"], changes["dora"], changes["fay"])
-			if want := []int{f.ada, f.eve, f.bob, f.ready, f.info, f.change, f.change, f.change}; !slices.Equal(got, want) {
-				t.Errorf("ada, eve, bob, /readyz, ivy's info and the changes got %d; want %d", got, want)
+			r.checkChanges(statuses, f.after)
+			recovered := r.awaitRecovery(f.after == nothing, statuses["gus"] == http.StatusOK)
+			got = append(got, ready)
+			if want := []int{f.ada, f.eve, f.bob, f.ready}; !slices.Equal(got, want) {
+				t.Errorf("ada, eve, bob and /readyz got %d; want %d", got, want)
+			}
+			if want := factorStatuses(f.info, f.change, f.ada, f.bob); !maps.Equal(statuses, want) {
+				t.Errorf("the calls about factors got %v; want %v", statuses, want)
 			}
 			r.checkEntries(before, f.after)
 			t.Logf("slowest response %d ms, recovered after %d ms", slowest.Milliseconds(), recovered.Milliseconds())
@@ -228,32 +243,63 @@ func (r *rig) callAll() (statuses []int, slowest time.Duration) {
 	return statuses, slowest
 }
 
-// callFactors asks for ivy's info, and then makes all changes at once. It returns the statuses.
-func (r *rig) callFactors() (info int, changes map[string]int) {
-	r.t.Helper()
-	got := r.timed(callInfo, "ivy")
-	if got.status == http.StatusOK && !strings.Contains(got.body, `"totp_enabled":true`) {
-		r.t.Errorf("info of a person with a factor: %s", got.body)
+// factorStatuses are the statuses of callFactors: read, change or, for the sign-in, bob's where his
+// key makes a difference to ada.
+func factorStatuses(read, change, ada, bob int) map[string]int {
+	signIn := func(status int) int {
+		if bob != ada {
+			return bob
+		}
+		return status
 	}
-	changes = map[string]int{}
+	return map[string]int{
+		"ivy's info": read, "ivy's codes": read, "ivy's status": signIn(read),
+		"carl": change, "dora": change, "fay": change, "gus": signIn(change), "hal": change,
+	}
+}
+
+// callFactors reads ivy's factor, then makes all changes at once but the sign-in's, whose key look-up
+// may break the connection, and then that one. It returns the statuses.
+func (r *rig) callFactors() map[string]int {
+	r.t.Helper()
+	statuses := map[string]int{}
+	for name, read := range map[string]struct {
+		call
+		want string
+	}{
+		"ivy's info": {callInfo, `"totp_enabled":true`}, "ivy's codes": {callView, `-`},
+		"ivy's status": {call{callStatus.method, callStatus.path, `{"account":"ivy"}`}, `"recovery_codes_left":10,"totp_enabled":true`},
+	} {
+		got := r.timed(read.call, "ivy")
+		if statuses[name] = got.status; got.status == http.StatusOK && !strings.Contains(got.body, read.want) {
+			r.t.Errorf("%s: %s; she has a factor", name, got.body)
+		}
+	}
 	var mu sync.Mutex
 	var callers sync.WaitGroup
 	for account, c := range r.changes {
+		if account == "gus" {
+			continue
+		}
 		callers.Go(func() {
 			got := r.timed(c.call, account)
 			mu.Lock()
 			defer mu.Unlock()
-			changes[account] = got.status
+			statuses[account] = got.status
 		})
 	}
 	callers.Wait()
-	return got.status, changes
+	statuses["gus"] = r.timed(r.changes["gus"].call, "gus").status
+	return statuses
 }
 
 // timed makes a call, whose response must come in time.
 func (r *rig) timed(c call, account string) reply {
 	r.t.Helper()
 	fields, start := asUser(r.t, account), time.Now()
+	if strings.HasPrefix(c.path, "/internal/") {
+		fields = r.service
+	}
 	got := r.call(c, fields)
 	if took := time.Since(start); took > responseTime {
 		r.t.Errorf("%s took %v; want at most %v", c.path, took, responseTime)
@@ -280,8 +326,9 @@ func (r *rig) checkChanges(statuses map[string]int, after string) {
 }
 
 // awaitRecovery waits until all are served, and returns how long that took. If Redis has lost
-// its data, bob gets a 401 instead, and the others' factors a 503, like /readyz.
-func (r *rig) awaitRecovery(lost bool) time.Duration {
+// its data, bob gets a 401 instead, and the others' factors a 503, like /readyz. The code that gus
+// has used is wrong then; without a response with a 200, he may have used it.
+func (r *rig) awaitRecovery(lost, used bool) time.Duration {
 	r.t.Helper()
 	start := time.Now()
 	bob, factors := http.StatusOK, http.StatusOK
@@ -295,9 +342,12 @@ func (r *rig) awaitRecovery(lost bool) time.Duration {
 	if took > recoveryTime {
 		r.t.Errorf("recovered after %v; want at most %v", took, recoveryTime)
 	}
-	info, changes := r.callFactors()
-	if want := map[string]int{"carl": factors, "dora": factors, "fay": factors}; info != factors || !maps.Equal(changes, want) {
-		r.t.Errorf("after the fault, info got %d and the changes %v; want %d", info, changes, factors)
+	want, got := factorStatuses(factors, factors, http.StatusOK, bob), r.callFactors()
+	if used || got["gus"] == http.StatusBadRequest {
+		want["gus"] = http.StatusBadRequest
+	}
+	if !maps.Equal(got, want) {
+		r.t.Errorf("after the fault, the calls about factors got %v; want %v", got, want)
 	}
 	storetest.Eventually(r.t, func() bool { ready, _ := r.ready(); return ready == factors })
 	return took

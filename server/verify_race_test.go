@@ -25,10 +25,12 @@ func verify(account, code string) call {
 	return call{http.MethodPost, "/internal/verify-mfa-code", fmt.Sprintf(`{"account":%q,"code":%q}`, account, code)}
 }
 
-// asService returns the header of the gateway's sign-in.
-func (s *instance) asService() http.Header {
-	s.t.Helper()
-	return http.Header{"X-Service-Key": {s.newServiceKey()}}
+// newSignInArena returns two instances on one Redis, and the header of the gateway's sign-in.
+func newSignInArena(t *testing.T) (*arena, http.Header) {
+	t.Helper()
+	environ := testEnviron(storetest.SharedRedis(t))
+	a := &arena{t: t, instances: [2]*instance{startInstance(t, environ), startInstance(t, environ)}}
+	return a, http.Header{"X-Service-Key": {a.instances[0].newServiceKey()}}
 }
 
 // codesAt returns the codes that a secret has in the steps from first to last, from now.
@@ -142,9 +144,7 @@ var verifyRaces = []struct {
 }
 
 func TestVerifyRace_EvaluatesNoMoreThanAllowed(t *testing.T) {
-	a := newArena(t, storetest.SharedRedis(t))
-	a.instances[0] = startInstance(t, testEnviron(a.redis))
-	service := a.instances[0].asService()
+	a, service := newSignInArena(t)
 	for _, r := range verifyRaces {
 		total := map[string]int{}
 		for n := range 20 {
@@ -179,9 +179,7 @@ func TestVerifyRace_EvaluatesNoMoreThanAllowed(t *testing.T) {
 
 // No code of the old set works after the new set was returned, and none brings the old set back.
 func TestVerifyRace_IssueInvalidatesTheOldSet(t *testing.T) {
-	a := newArena(t, storetest.SharedRedis(t))
-	a.instances[0] = startInstance(t, testEnviron(a.redis))
-	service := a.instances[0].asService()
+	a, service := newSignInArena(t)
 	total := map[string]int{}
 	for n := range 20 {
 		account := fmt.Sprint("account ", n)
