@@ -65,7 +65,7 @@ func (g gateway) enterCode(ctx context.Context, account, code string) page {
 		return done
 	case verified.JSON400 != nil && verified.JSON400.Reason == "not_enrolled":
 		return page{sentence: "Please sign in again."} // The factor was removed a moment ago.
-	case verified.JSON400 != nil: // wrong_code, replayed, malformed, or a reason of a later version
+	case verified.JSON400 != nil && verified.JSON400.Reason != "": // wrong_code, replayed, malformed, or a later one
 		return page{asks: true, sentence: verified.JSON400.Error}
 	case verified.JSON429 != nil:
 		wait := time.Duration(verified.Headers429.RetryAfter) * time.Second

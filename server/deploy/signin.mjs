@@ -44,7 +44,7 @@ async function enterCode(account, code) {
   }
   if (status === 200) return issueTokens(account);
   if (reason === "not_enrolled") return "Please sign in again."; // The factor was removed a moment ago.
-  if (status === 400) return error; // wrong_code, replayed, malformed, or a reason of a later version
+  if (status === 400 && reason) return error; // wrong_code, replayed, malformed, or a later one
   if (status === 429) return `${error} The next code may come in ${retryAfter} s.`;
   if (status === 503) return error; // The code may be used up. Then the next attempt is refused.
   return fault(`status ${status}`); // 401: the service key has expired or was revoked.
