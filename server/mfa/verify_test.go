@@ -93,7 +93,7 @@ func (f *fixture) try(a attempt, codes []string) {
 		name, more = "code_refused", append(more, slog.String("reason", a.want))
 	}
 	if a.want != "malformed" && a.want != "not_enrolled" {
-		more = append(more, slog.String("method", method))
+		more = append(more, slog.String("kind", method))
 	}
 	if locks {
 		level, name, more = slog.LevelWarn, "factor_locked", append(more, slog.Int("locked_seconds", int(a.wait.Seconds())))
