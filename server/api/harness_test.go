@@ -255,6 +255,9 @@ func (a *testAPI) lines() []map[string]any {
 		if err := json.Unmarshal([]byte(line), &record); err != nil {
 			a.t.Errorf("log line %s: %v", line, err)
 		}
+		if members := strings.Count(line, `":`); members != len(record) { // No value has this text.
+			a.t.Errorf("log line %s has a member twice", line)
+		}
 		lines = append(lines, record)
 	}
 	a.log.text.Reset()
