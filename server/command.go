@@ -62,7 +62,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
-	root.AddCommand(a.serveCommand(), a.healthCheckCommand(), a.apiKeyCommand(), a.serviceKeyCommand(), a.accountCommand(), a.storeCommand(), a.openAPICommand(), a.versionCommand())
+	root.AddCommand(a.serveCommand(), a.healthCheckCommand(), a.smokeTestCommand(), a.apiKeyCommand(), a.serviceKeyCommand(), a.accountCommand(), a.storeCommand(), a.openAPICommand(), a.versionCommand())
 	return root
 }
 
