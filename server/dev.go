@@ -6,11 +6,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"os"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/sys/unix"
 
+	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/server/demo"
 	"quiva.ai/mfa/store"
@@ -123,8 +128,9 @@ func (s *service) addPage(address net.Addr) {
 	}
 }
 
-// greet prints the page's URL and a curl command with each credential.
-func (s *service) greet(address net.Addr) {
+// greet prints the page's URL, the QR code of the pending key, and a curl command with each
+// credential.
+func (s *service) greet(ctx context.Context, address net.Addr) {
 	scheme := "http"
 	if s.certificate != nil {
 		scheme = "https"
@@ -134,6 +140,7 @@ func (s *service) greet(address net.Addr) {
 	if s.dev.page != nil {
 		fmt.Fprintf(s.stdout, "See the whole flow in a browser:\n\n  %s\n\n", s.dev.page.URL(origin))
 	}
+	s.printQRCode(ctx, origin)
 	const call = "  curl -i -X POST -H '%s' %s\n"
 	url := origin + "/accounts/generate-totp-key"
 	fmt.Fprintf(s.stdout, "Call the API with an API key of account %q:\n\n", devAccount)
@@ -144,6 +151,37 @@ func (s *service) greet(address net.Addr) {
 	fmt.Fprintf(s.stdout, "  curl -i -H '%s' --json '{\"account\":%q,\"code\":\"123456\"}' %s\n", "X-Service-Key: "+s.dev.ServiceKey, devAccount,
 		origin+"/internal/verify-mfa-code")
 	fmt.Fprintln(s.stdout)
+}
+
+// printQRCode prints the QR code of the development account's key, if stdout is a terminal with room
+// for it.
+func (s *service) printQRCode(ctx context.Context, origin string) {
+	columns, rows := terminalSize(s.stdout)
+	if columns == 0 {
+		return
+	}
+	key, err := callAPI[gen.TOTPKey](ctx, newCaller(origin), http.MethodPost, "/accounts/generate-totp-key", http.Header{"X-Api-Key": {s.dev.APIKey}}, nil)
+	if err != nil {
+		return // such as with a certificate for another name
+	}
+	code, err := demo.NewQRCode(key.OTPAuthURL)
+	if err != nil || code.Size() > columns || code.Size()/2 >= rows {
+		return
+	}
+	fmt.Fprintf(s.stdout, "%s\nThis is the key that the page and the calls below return. An authenticator app scans it.\n\n", code.HalfBlocks())
+}
+
+// terminalSize returns the size of the terminal that w is, or 0.
+func terminalSize(w io.Writer) (columns, rows int) {
+	file, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
+	}
+	return int(size.Col), int(size.Row)
 }
 
 // localURL returns the URL of a listener on address for clients on this machine.

@@ -126,7 +126,7 @@ func (s *service) run(stop context.Context, reloader *lifecycle.Reloader, hangup
 		running.Go(func() error { s.inspection.Run(ctx); return nil })
 	}
 	if s.dev != nil {
-		running.Go(func() error { s.greet(s.api.Addr()); return nil })
+		running.Go(func() error { s.greet(ctx, s.api.Addr()); return nil })
 	}
 	return running.Wait()
 }
