@@ -34,16 +34,6 @@ func smokeTestOf(t *testing.T, url string, environ []string, args ...string) (re
 	return report, stderr, status
 }
 
-// newServiceKey creates a service key with the operator's command.
-func (s *instance) newServiceKey() string {
-	s.t.Helper()
-	stdout, stderr, status := s.command("servicekey", "create", "--name", "smoketest")
-	if status != 0 {
-		s.t.Fatalf("servicekey create: status %d: %s", status, stderr)
-	}
-	return strings.TrimSpace(stdout)
-}
-
 func stateOf(t *testing.T, s *instance, account string) string {
 	t.Helper()
 	stdout, stderr, status := s.command("account", "show", "--account", account)
