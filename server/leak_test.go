@@ -78,7 +78,7 @@ func TestLeak_NoSecretAnywhere(t *testing.T) {
 		s.send(http.MethodGet, "/"+token, http.Header{"Cookie": {key}, "User-Agent": {token}, "X-Request-Id": {key}}, http.NoBody)
 	}
 	for i := range 5 {
-		s.changeFactor(asUser(t, fmt.Sprintf("account-%d", 15+i)), forbidden)
+		s.changeFactor(fmt.Sprintf("account-%d", 15+i), forbidden)
 	}
 	redis.Stop(t)
 	for _, fields := range []http.Header{header, asUser(t, "account-0")} {
@@ -89,7 +89,7 @@ func TestLeak_NoSecretAnywhere(t *testing.T) {
 	redis.Continue(t)
 	// Another instance cannot open the first instance's pending secrets and factors.
 	stranger := startProcess(t, environ(storetest.NewSealKey("other")))
-	for _, c := range []call{callInfo, callRemove, confirm(t, forbidden["secret account-15"], 0)} {
+	for _, c := range []call{callInfo, callRemove, callView, callIssue, confirm(t, forbidden["secret account-15"], 0)} {
 		if got := stranger.call(c, asUser(t, "account-15")); got.status != http.StatusServiceUnavailable {
 			t.Errorf("%s of an unreadable factor = %d; want 503", c.path, got.status)
 		}
@@ -121,8 +121,8 @@ func TestLeak_NoSecretAnywhere(t *testing.T) {
 	for key, value := range dump {
 		places["Redis"] += key + value
 	}
-	// Redis has executed the last generate call after all, and account-19 has both entries.
-	if len(dump) != 42 || len(s.logLines("request")) < 100 || len(traces.spans) < 100 || len(places["commands"]) < 1000 || len(places["metrics"]) < 1000 {
+	// Redis has executed the last generate call after all, and account-19 has both entries. Five are service keys.
+	if len(dump) != 47 || len(s.logLines("request")) < 100 || len(traces.spans) < 100 || len(places["commands"]) < 1000 || len(places["metrics"]) < 1000 {
 		t.Fatalf("%d entries, %d requests, %d spans; commands: %s", len(dump), len(s.logLines("request")), len(traces.spans), places["commands"])
 	}
 	for where, text := range places {
@@ -139,26 +139,48 @@ func TestLeak_NoSecretAnywhere(t *testing.T) {
 	}
 }
 
-// changeFactor confirms the caller's pending secret, with refusals of each kind, and adds the codes
-// to forbidden.
-func (s *instance) changeFactor(fields http.Header, forbidden map[string]string) {
+// changeFactor confirms the account's pending secret, issues recovery codes and verifies codes, with
+// refusals of each kind, and adds the codes to forbidden.
+func (s *instance) changeFactor(account string, forbidden map[string]string) {
 	s.t.Helper()
+	fields, service := asUser(s.t, account), s.newServiceKey()
+	forbidden["service key of "+account] = service
 	key, _ := s.generate(fields)
 	for what, c := range map[string]call{
 		"wrong code": confirm(s.t, key.Secret, 1000), "early code": confirm(s.t, key.Secret, 5), "code": confirm(s.t, key.Secret, 0),
 		"code of another key": confirm(s.t, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", 0), "long code": {http.MethodPost, confirmPath, `{"code":"98765432","secret":"` + key.Secret + `"}`},
 	} {
-		got := s.call(c, fields)
-		forbidden[what+" "+key.Secret] = regexp.MustCompile(`\d{6,}`).FindString(c.body)
-		for i, code := range regexp.MustCompile(`\w{4}(-\w{4}){3}`).FindAllString(got.body, -1) {
-			short := strings.ReplaceAll(code, "-", "")
-			raw, _ := base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").DecodeString(short)
-			name := fmt.Sprint("recovery code ", i, " ", key.Secret)
-			// The check character is not stored.
-			forbidden[name], forbidden[name+" without dashes"], forbidden[name+" raw"] = code, short[:15], string(raw[:9])
+		s.callAndForbid(what+" "+key.Secret, c, fields, forbidden)
+	}
+	codes := s.recoveryCodes(callView, fields)
+	s.callAndForbid("issued "+key.Secret, callIssue, fields, forbidden)
+	codes = append(codes[:1], s.recoveryCodes(callView, fields)[:2]...)
+	for what, code := range map[string]string{
+		"old recovery code": codes[0], "used recovery code": codes[1], "recovery code in lower case": strings.ToLower(codes[2]), "mistyped recovery code": codes[1][:18] + "U",
+		"next code": codesAt(s.t, key.Secret, 1, 1)[0], "wrong code at sign-in": wrongCodes(s.t, key.Secret, 200)[199], "text for a code": "code-of-" + account,
+	} {
+		for range 6 { // until it is locked
+			s.callAndForbid(what+" "+key.Secret, verify(account, code), http.Header{"X-Service-Key": {service}}, forbidden)
 		}
+		forbidden[what+" "+key.Secret] = code
 	}
 	s.call(callOff, fields)
+}
+
+// callAndForbid adds the code that a call sends, and the recovery codes that it returns.
+func (s *instance) callAndForbid(what string, c call, fields http.Header, forbidden map[string]string) {
+	s.t.Helper()
+	got := s.call(c, fields)
+	if sent := regexp.MustCompile(`\d{6,}`).FindString(c.body); sent != "" {
+		forbidden[what] = sent
+	}
+	for i, code := range regexp.MustCompile(`\w{4}(-\w{4}){3}`).FindAllString(got.body, -1) {
+		short := strings.ReplaceAll(code, "-", "")
+		raw, _ := base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").DecodeString(short)
+		name := fmt.Sprint("recovery code ", i, " ", what)
+		// The check character is not stored.
+		forbidden[name], forbidden[name+" without dashes"], forbidden[name+" raw"] = code, short[:15], string(raw[:9])
+	}
 }
 
 // By default Redis compresses its dumps, and the test above would not find a secret there.
