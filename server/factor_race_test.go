@@ -63,16 +63,22 @@ type entries struct {
 	left            int
 }
 
+// factorsOf returns the factors in the Redis at url.
+func factorsOf(t testing.TB, url string) *store.Factors {
+	t.Helper()
+	backend, keyring := openRedis(url)
+	t.Cleanup(func() { backend.Close() })
+	return store.NewFactors(store.FactorsConfig{
+		Backend: backend, Keyring: keyring, Identity: store.NewIdentity(backend, initStore(url)), Now: time.Now,
+		SwapLost: func() {}, Unreadable: func() {},
+	})
+}
+
 // entriesReader returns a function that reads an account's entries in the Redis at url, at one
 // moment.
 func entriesReader(t testing.TB, url string) func(account string) entries {
 	t.Helper()
-	backend, keyring := openRedis(url)
-	t.Cleanup(func() { backend.Close() })
-	factors := store.NewFactors(store.FactorsConfig{
-		Backend: backend, Keyring: keyring, Identity: store.NewIdentity(backend, initStore(url)), Now: time.Now,
-		SwapLost: func() {}, Unreadable: func() {},
-	})
+	factors := factorsOf(t, url)
 	errRead := errors.New("read without a change")
 	return func(account string) (e entries) {
 		t.Helper()
