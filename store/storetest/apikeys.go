@@ -135,7 +135,7 @@ func damagedAPIKey(t *testing.T, b store.Backend) {
 	for _, record := range []string{
 		"", "garbage", `{}`, `{"id":"` + bob.ID + `","account":"bob"}`, `{"id":"` + bob.ID + `",` + expires + `}`,
 		`{"id":"` + bob.ID + `","name":"gateway",` + expires + `}`, // as a service key has it
-		`{"account":"bob",` + expires + `}`, string(whole), // the record of another key
+		`{"account":"bob",` + expires + `}`, string(whole),         // the record of another key
 	} {
 		if err := b.Update(ctx, name, []byte(record)); err != nil {
 			t.Fatal(err)
