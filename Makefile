@@ -51,9 +51,9 @@ overload: ## Measure the effect of harmful clients and of twice the capacity.
 	$(call measure,TestOverload)
 
 .PHONY: interop
-interop: ## Test with programs of others: authenticators, clients, nginx, Prometheus, systemd; installs them.
-	.ci/with-tools $(addprefix --and ,curl node npm zbarimg keepassxc-cli nginx prometheus systemd-analyze) \
-		go test -tags=interop -count=1 -run=^TestInterop -timeout=5m ./server
+interop: ## Test with programs of others: authenticators, clients, a browser, nginx, Prometheus, systemd; installs them.
+	.ci/with-tools $(addprefix --and ,curl node npm chromium zbarimg keepassxc-cli nginx prometheus systemd-analyze) \
+		go test -tags=interop -count=1 -run=^TestInterop -timeout=8m ./server
 
 .PHONY: generate
 generate: ## Generate gen/ from openapi/.

@@ -165,7 +165,7 @@ func TestSmokeTest_FollowsNoRedirectAndAcceptsNoOtherServer(t *testing.T) {
 		"a page":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }, "account has no factor: " + errNotOurs.Error()},
 		"another API": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }, "account has no factor: " + errNotOurs.Error()},
 		"hostile error": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"error":"\u001b[2J"}`))
 		}, `account has no factor: status 400: "\x1b[2J"`},
 	} {

@@ -91,7 +91,7 @@ func (p *Page) sendSession(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "open the address that serve --dev printed", http.StatusForbidden)
 		return
 	}
-	content, _ := json.Marshal(p.session) // strings can always be encoded
+	content, _ := json.Marshal(p.session) //nolint:gosec // G117: sending credentials is its purpose. Strings can be encoded.
 	send(w, "application/json", content)
 }
 

@@ -368,7 +368,7 @@ async function start() {
   }
   session = await response.json();
   $("account").textContent = session.account;
-  $("main").hidden = false;
+  $("steps").hidden = false;
   wireUp();
   await run("status", showInfo);
   if (Number(sessionStorage.getItem("deadline")) > Date.now()) await run("generate", getKey); // after a reload
