@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/labstack/echo/v4"
 )
 
@@ -31,6 +32,10 @@ const bodyWasRead = "body_was_read"
 // readBody reads the whole body into memory, within maxBody and maxBodyTime. If the operation
 // has no body, readBody drops it: the limit holds, but a body that is malformed, cut off or
 // late makes no difference to the response.
+//
+// A body is one JSON value in UTF-8 without duplicate names. The filter and the handler are more
+// lenient: they ignore text after the value, take the last of two equal names, and read bytes that
+// are not UTF-8 as U+FFFD. So an account's id could be read as another one.
 func (o *operations) readBody(c echo.Context, operation *openapi3.Operation) error {
 	r, w := c.Request(), c.Response().Writer
 	if r.ContentLength > maxBody {
@@ -58,5 +63,8 @@ func (o *operations) readBody(c echo.Context, operation *openapi3.Operation) err
 	}
 	c.Request().Body, c.Request().ContentLength = io.NopCloser(&body), int64(body.Len())
 	c.Set(bodyWasRead, true)
+	if body.Len() > 0 && !jsontext.Value(body.Bytes()).IsValid() {
+		return errUnreadableBody
+	}
 	return nil
 }
