@@ -59,6 +59,9 @@ func refusalResponse(err error) errorResponse {
 		message = "This is not a valid code; please check it and try again."
 	case mfa.WrongCode:
 		message = "The code is wrong; please enter the code that your app shows now."
+		if refusal.Recovery {
+			message = "This recovery code is wrong or was used already; please enter another one."
+		}
 	case mfa.ClockOff:
 		message = clockMessage(refusal.Ahead)
 	case mfa.NotPending:
@@ -69,6 +72,9 @@ func refusalResponse(err error) errorResponse {
 		message = "This code was used already; please wait for the next one."
 	case mfa.Locked:
 		status, message = http.StatusTooManyRequests, "Too many wrong codes; please wait, or use a recovery code."
+		if refusal.Recovery {
+			message = "Too many wrong recovery codes; please wait, or use a code of your app."
+		}
 	case mfa.OtherAccount:
 		status, message = http.StatusForbidden, "You can do this for your own account only."
 	}

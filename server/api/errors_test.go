@@ -16,6 +16,7 @@ import (
 
 	"quiva.ai/mfa/gen"
 	"quiva.ai/mfa/server/auth"
+	"quiva.ai/mfa/server/mfa"
 	"quiva.ai/mfa/store"
 )
 
@@ -42,6 +43,19 @@ func TestResponseTo(t *testing.T) {
 	} {
 		if got := responseTo(fmt.Errorf("wrapped: %w", row.err)); got.status != row.status || got.message == "" {
 			t.Errorf("%T %v: %+v; want %d and a message", row.err, row.err, got, row.status)
+		}
+	}
+}
+
+func TestResponseTo_NamesTheKindOfCode(t *testing.T) {
+	for refusal, want := range map[mfa.Refusal]string{
+		{Reason: mfa.WrongCode}:                 "the code that your app shows now",
+		{Reason: mfa.WrongCode, Recovery: true}: "This recovery code",
+		{Reason: mfa.Locked}:                    "or use a recovery code",
+		{Reason: mfa.Locked, Recovery: true}:    "or use a code of your app",
+	} {
+		if got := responseTo(&refusal).message; !strings.Contains(got, want) {
+			t.Errorf("%+v: %q; want %q in it", refusal, got, want)
 		}
 	}
 }

@@ -103,6 +103,23 @@ func TestVerify_LocksAfterFiveWrongCodes(t *testing.T) {
 	a.wantVerified(service, codes[0], "recovery_code", 9) // Wrong codes of the app do not lock it.
 }
 
+// The person has typed a recovery code: the sentence must not speak of the app's code.
+func TestVerify_SaysThatARecoveryCodeIsWrong(t *testing.T) {
+	a := newTestAPI(t)
+	ada, service := person(t, "ada", time.Now()), http.Header{"X-Service-Key": {a.newServiceKey()}}
+	a.enrol(ada)
+	used := recoveryCodes(t, a.json(http.MethodGet, codesPath, ada, ""))[0]
+	a.wantVerified(service, used, "recovery_code", 9)
+	for range 5 {
+		if got := a.verify(service, used); !strings.Contains(got.body, "This recovery code is wrong") {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+	}
+	if got := a.verify(service, used); !strings.Contains(got.body, "Too many wrong recovery codes") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
 // TestVerify_Refuses has a row for each refusal of the calls about recovery codes and sign-in.
 func TestVerify_Refuses(t *testing.T) {
 	a := newTestAPI(t)

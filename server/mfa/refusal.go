@@ -28,6 +28,9 @@ type Refusal struct {
 	// Ahead is how far the clock of the person's device is ahead, for ClockOff; negative: behind.
 	Ahead time.Duration
 
+	// Recovery says that the code was a recovery code, for WrongCode and Locked.
+	Recovery bool
+
 	// RetryAfter is the time until the next code may come, for Locked.
 	RetryAfter time.Duration
 }

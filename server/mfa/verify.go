@@ -116,7 +116,7 @@ func (v *verification) decideTOTP(factor store.Factor) (store.Factor, error) {
 
 func (v *verification) decideRecovery(factor store.Factor, code store.RecoveryCode) (store.Factor, error) {
 	if wait := lockedFor(factor.Recovery, v.now); wait > 0 {
-		return factor, &Refusal{Reason: Locked, RetryAfter: wait}
+		return factor, &Refusal{Reason: Locked, Recovery: true, RetryAfter: wait}
 	}
 	left := slices.DeleteFunc(slices.Clone(factor.RecoveryCodes), func(unused store.RecoveryCode) bool {
 		return subtle.ConstantTimeCompare(unused[:], code[:]) == 1
@@ -133,7 +133,7 @@ func (v *verification) decideRecovery(factor store.Factor, code store.RecoveryCo
 // fail counts a failure.
 func (v *verification) fail(attempts store.Attempts) store.Attempts {
 	attempts = failed(attempts, v.now)
-	v.refusal, v.wait = &Refusal{Reason: WrongCode}, lockedFor(attempts, v.now)
+	v.refusal, v.wait = &Refusal{Reason: WrongCode, Recovery: v.method == gen.RecoveryCode}, lockedFor(attempts, v.now)
 	return attempts
 }
 
