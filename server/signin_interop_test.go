@@ -53,12 +53,13 @@ func TestInterop_NodeSignsInWithCodes(t *testing.T) {
 		ask         = `Enter the code of your app, or a recovery code\.`
 		tokens      = `Tokens of ada\.`
 		wrong       = `The code is wrong; please enter the code that your app shows now\.`
+		usedUp      = `This recovery code is wrong or was used already; please enter another one\.`
 		unavailable = `Sign-in is not available now\. Please try again later\.`
 	)
 	right, bad, used := codeAt(t, secret, time.Now().Add(30*time.Second)), wrongCode(t, secret), recovery.Data[0]
 	signIn(t, s.url, key, "ada", []string{right, right, bad, "12345", strings.ToLower(used), used},
 		ask, tokens, `This code was used already; please wait for the next one\.`, wrong,
-		`This is not a valid code; please check it and try again\.`, tokens+` You have 9 recovery codes left\.`, wrong)
+		`This is not a valid code; please check it and try again\.`, tokens+` You have 9 recovery codes left\.`, usedUp)
 	signIn(t, s.url, key, "ada", []string{bad, bad, bad, bad, right, recovery.Data[1]},
 		ask, wrong, wrong, wrong, wrong, `Too many wrong codes; please wait, or use a recovery code\. The next code may come in [1-6][0-9] s\.`,
 		tokens+` You have 8 recovery codes left\.`)
