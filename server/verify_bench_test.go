@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -59,7 +58,7 @@ func BenchmarkVerify_Timing(b *testing.B) {
 	}
 	for i, c := range calls {
 		b.ReportMetric(quantile(i, 50), c.name+"-µs")
-		b.Log(fmt.Sprintf("%-12s p25 %4.0f, median %4.0f, p75 %4.0f µs", c.name, quantile(i, 25), quantile(i, 50), quantile(i, 75)))
+		b.Logf("%-12s p25 %4.0f, median %4.0f, p75 %4.0f µs", c.name, quantile(i, 25), quantile(i, 50), quantile(i, 75))
 	}
 	b.ReportMetric(quantile(0, 75)-quantile(0, 25), "noise-µs")
 }
