@@ -70,7 +70,7 @@ async function says(page, section, text) {
 // scan reads the QR code from a picture of the screen and returns the secret.
 async function scan(page) {
   await page.locator("#qr").screenshot({ path: "qr.png" });
-  const read = execFileSync("zbarimg", ["--quiet", "--raw", "qr.png"], { encoding: "utf8" }).trim();
+  const read = execFileSync("zbarimg", ["--quiet", "--raw", "qr.png"], { encoding: "utf8", stdio: "pipe" }).trim();
   return new URL(read).searchParams.get("secret");
 }
 
