@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"quiva.ai/mfa/server/config"
 )
@@ -60,6 +62,9 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() != "" {
+			return fmt.Errorf("%w: unknown flag with one dash; write --name", errUsage) // its text has the value too
+		}
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
 	root.AddCommand(a.serveCommand(), a.healthCheckCommand(), a.smokeTestCommand(), a.apiKeyCommand(), a.serviceKeyCommand(), a.accountCommand(), a.storeCommand(), a.openAPICommand(), a.versionCommand())
@@ -96,6 +101,9 @@ func version() string {
 
 // requireSubcommand refuses a command line that names no subcommand, or an unknown one.
 func requireSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && strings.ContainsAny(args[0], ":=/") { // a setting or its value
+		return fmt.Errorf("%w: unknown command; see %s --help", errUsage, cmd.CommandPath())
+	}
 	if len(args) > 0 {
 		return fmt.Errorf("%w: unknown command %q; see %s --help", errUsage, args[0], cmd.CommandPath())
 	}

@@ -50,6 +50,8 @@ func TestRun_RefusesWrongCommandLines(t *testing.T) {
 		{[]string{"apikey", "revoke"}, "usage: mfa apikey revoke takes one argument, the id of a key that list shows"},
 		{[]string{"apikey", "revoke", "x", "y"}, "usage: mfa apikey revoke takes one argument, the id of a key that list shows"},
 		{[]string{"serve", "--seal-keys=hunter2"}, "usage: unknown flag: --seal-keys"},
+		{[]string{"serve", "-redis-url=redis://:hunter2@h"}, "usage: unknown flag with one dash; write --name"},
+		{[]string{"MFA_REDIS_URL=redis://:hunter2@h", "serve"}, "usage: unknown command; see mfa --help"},
 		{[]string{"serve", "--issuer", ""}, "settings:\n  MFA_ISSUER: the flag --issuer is empty\n  MFA_SEAL_KEYS: is required\n  MFA_STORE_ID: is required: mfa store init prints it"},
 		{[]string{"openapi", "--format", "xml"}, "usage: --format must be yaml or json"},
 		{[]string{"apikey", "create"}, "usage: --account must be 1 to 255 bytes of UTF-8; --email must be an e-mail address"},

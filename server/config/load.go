@@ -124,6 +124,10 @@ func load(environ []string, flags *pflag.FlagSet, extra map[string]string) (*Set
 // mfa or mfa-something. MFA_PORT with a bare number does not match: Kubernetes sets a URL.
 var serviceLink = regexp.MustCompile(`^MFA_([A-Z0-9_]+_)?(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=|PORT=[a-z]+://)`)
 
+// variableName matches what may be shown of an unknown variable: the rest of MFA_JWT_SECRET:x== is
+// a secret.
+var variableName = regexp.MustCompile(`^[A-Za-z0-9_]+`)
+
 // readVariables returns the values of the MFA_ variables, and of the files that the
 // MFA_..._FILE variables name, without the line breaks at their end. An empty variable is
 // unset, but an empty secret and an empty file are faults. An unknown variable is a fault,
@@ -140,7 +144,7 @@ func readVariables(environ []string) (map[string]string, Faults) {
 		base, isFile := strings.CutSuffix(name, "_FILE")
 		i := slices.IndexFunc(known, func(s setting) bool { return s.variable == base })
 		if i < 0 {
-			faults = append(faults, name+": there is no such setting")
+			faults = append(faults, variableName.FindString(name)+": there is no such setting")
 			continue
 		}
 		if value == "" && !isFile && !known[i].secret {

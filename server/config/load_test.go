@@ -124,13 +124,15 @@ func TestLoad_IgnoresVariablesOfKubernetesServices(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	_, err = Load([]string{"MFA_PORT_TYPO=x", "MFA_PORT=8080", "MFA_REDIS_PORT=6379", "MFA_PORT_FILE=x", "MFA_=x"}, nil, nil)
+	_, err = Load([]string{"MFA_PORT_TYPO=x", "MFA_PORT=8080", "MFA_REDIS_PORT=6379", "MFA_PORT_FILE=x", "MFA_=x", "MFA_JWT_SECRET:hunter2==", "MFA_REDIS_URL redis://:hunter2@h?db=1"}, nil, nil)
 	wantFaults(t, err,
 		"MFA_PORT_TYPO: there is no such setting",
 		"MFA_PORT: there is no such setting",
 		"MFA_REDIS_PORT: there is no such setting",
 		"MFA_PORT_FILE: there is no such setting",
 		"MFA_: there is no such setting",
+		"MFA_JWT_SECRET: there is no such setting",
+		"MFA_REDIS_URL: there is no such setting",
 	)
 }
 
