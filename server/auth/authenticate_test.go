@@ -239,6 +239,9 @@ func TestAuthenticate_LabelsWithAnEmailThatCanBeShown(t *testing.T) {
 		`"\u202e@example.com"`:     "ada", // right-to-left override
 		`"\u200b"`:                 "ada", // zero-width space
 		`"\ud800@example.com"`:     "ada", // lone surrogate
+		`"\u3164"`:                 "ada", // Hangul filler
+		`"a\u034fda@example.com"`:  "ada", // combining grapheme joiner
+		`"\u2800 \ufe0f"`:          "ada", // blanks and a mark
 	} {
 		token := sign(`{"alg":"HS256"}`, strings.Replace(payloads()[0], "{", `{"email":`+email+`,`, 1))
 		if got, err := a.Authenticate(t.Context(), bearer(token)); err != nil || got.Account != "ada" || got.Label != want {

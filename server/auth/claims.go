@@ -98,9 +98,14 @@ const maxEmail = 254
 // isShown tells whether an app can show email in one line: it is not blank, not too long, and
 // has no line breaks, control characters or invisible characters.
 func isShown(email string) bool {
-	return len(email) <= maxEmail && strings.TrimSpace(email) != "" &&
-		!strings.ContainsFunc(email, func(r rune) bool { return !unicode.IsGraphic(r) })
+	return len(email) <= maxEmail && strings.ContainsFunc(email, isInked) &&
+		!strings.ContainsFunc(email, func(r rune) bool {
+			return !unicode.IsGraphic(r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+		})
 }
+
+// isInked tells whether r is visible by itself. U+2800 is the blank of Braille.
+func isInked(r rune) bool { return r != 0x2800 && !unicode.IsSpace(r) && !unicode.IsMark(r) }
 
 // GetExpirationTime implements jwt.Claims.
 func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.expires.date, nil }

@@ -248,6 +248,7 @@ func TestParseKeySet_RefusesOtherDocuments(t *testing.T) {
 		`{"v":{"a":1,"a":2},"keys":[{}]}`:  errNoUsableKey.Error(),
 		`{"keys":[{"kid":"a","kid":"b"}]}`: errNoUsableKey.Error(),
 		`{"KEYS":[]}`:                      errNoKeySet.Error(),
+		"\ufeff" + `{"keys":[]}`:           errNoUsableKey.Error(), // as without the byte order mark
 		`{"keys":[]}{"keys":[]}`:           errNoKeySet.Error(),
 		`{"keys":[0` + strings.Repeat(",0", maxKeys) + `]}`: "JWK set has more than 100 keys",
 	} {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
@@ -19,10 +20,11 @@ var (
 // parseKeySet returns the usable keys of a JWK set, and why others are not usable. It ignores
 // those, as RFC 7517, section 5, asks: keys for encryption, of unknown types, malformed keys,
 // and symmetric keys, which must never verify a token that claims an asymmetric algorithm.
-// The error is errNoUsableKey if no key is left that a token can select.
+// The error is errNoUsableKey if no key is left that a token can select. A byte order mark, which
+// editors write, is ignored (RFC 8259, section 8.1).
 func parseKeySet(text []byte) (keys []verificationKey, faults []keyFault, err error) {
 	var members []jsontext.Value
-	readErr := readMembers(text, func(name string, value jsontext.Value) error {
+	readErr := readMembers(bytes.TrimPrefix(text, []byte("\ufeff")), func(name string, value jsontext.Value) error {
 		if name != "keys" {
 			return nil
 		}

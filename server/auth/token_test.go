@@ -17,7 +17,10 @@ import (
 )
 
 // shown matches text without line breaks, control characters and format characters.
-var shown = regexp.MustCompile(`^[\pL\pM\pN\pP\pS\p{Zs}]+$`)
+var (
+	shown     = regexp.MustCompile(`^[\pL\pM\pN\pP\pS\p{Zs}]+$`)
+	invisible = regexp.MustCompile(`[\x{34f}\x{115f}\x{1160}\x{17b4}\x{17b5}\x{3164}\x{ffa0}]|^[\p{Zs}\pM\x{2800}]*$`)
+)
 
 // verifyIndependently implements the same rules on the standard library alone.
 func verifyIndependently(token string) (Principal, error) {
@@ -57,7 +60,7 @@ func verifyIndependently(token string) (Principal, error) {
 	p := Principal{Scheme: Bearer}
 	p.Account, _ = payload["sub"].(string)
 	p.Label = p.Account
-	if email, _ := payload["email"].(string); shown.MatchString(email) && len(email) <= 254 && strings.TrimSpace(email) != "" {
+	if email, _ := payload["email"].(string); shown.MatchString(email) && !invisible.MatchString(email) && len(email) <= 254 {
 		p.Label = email
 	}
 	if _, isNumber := payload["auth_time"].(json.Number); isNumber {
