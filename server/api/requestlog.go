@@ -19,12 +19,13 @@ import (
 )
 
 // idGroup is a group of hexadecimal digits. The names are those of AWS X-Ray and Google Cloud.
-const idGroup = `(?:(?:Root|Self|Parent|Sampled|Lineage|o)=)?[0-9A-Fa-f]{1,64}`
+const idGroup = `(?:(?:Root|Self|Parent|Sampled|Lineage|o)=)?[0-9A-Fa-f]{1,32}`
 
 // wellFormedID matches the ids of gateways that cannot be a credential, so that a credential sent
 // as a request id does not reach the log:
 //
-//   - Hexadecimal groups: a UUID, W3C's traceparent, Kong's uuid#counter, AWS's Root=1-.... An API key
+//   - Hexadecimal groups: a UUID, W3C's traceparent, Kong's uuid#counter, AWS's Root=1-.... A group has
+//     at most 32 digits: a TOTP secret in hexadecimal has 40, and openssl rand -hex 32 writes 64. An API key
 //     begins with "mfa_", and a JWT with "ey" or "ew", the base64 of a JSON object. Random base32
 //     or base64 of 160 bits or more is hexadecimal once in 10^13 at most.
 //   - A ULID. It begins with 0 until the year 3084. Base32 has no 0.
