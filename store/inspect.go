@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -142,6 +143,9 @@ func (r *Redis) inspect(ctx context.Context, server redis.UniversalClient) ([]Fi
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal }) {
 		return findings, nil // On such a server the probes say nothing about permissions.
+	}
+	if connected, err := strconv.Atoi(info["Replication"]["connected_slaves"]); err == nil && connected < r.replicas {
+		findings = append(findings, Finding{Text: "Redis has fewer replicas than MFA_REDIS_WAIT_REPLICAS: changes of factors get a 503"})
 	}
 	more, err := r.probe(ctx, server)
 	return append(findings, more...), err

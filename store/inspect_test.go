@@ -91,15 +91,16 @@ func TestInspect_FindsFaultsInTheSetup(t *testing.T) { //nolint:tparallel // The
 	}
 }
 
-// Only a service that waits for replicas needs WAIT.
-func TestInspect_ProbesWaitIfReplicasAreRequired(t *testing.T) {
+// Only a service that waits for replicas needs WAIT and replicas. This server has no replica.
+func TestInspect_LooksForRequiredReplicas(t *testing.T) {
 	t.Parallel()
 	server := storetest.StartRedis(t, persistent...)
 	backend := newRedis(t, "redis://mfa:pw@"+server.Addr)
 	backend.RequireReplicas(1)
+	fewer := store.Finding{Text: "Redis has fewer replicas than MFA_REDIS_WAIT_REPLICAS: changes of factors get a 503"}
 	for rules, want := range map[string][]store.Finding{
-		deployedRules(t):            nil,
-		deployedRules(t) + " -wait": {fatal("the Redis user may not use WAIT")},
+		deployedRules(t):            {fewer},
+		deployedRules(t) + " -wait": {fewer, fatal("the Redis user may not use WAIT")},
 	} {
 		setUser(t, server, rules)
 		if got, err := backend.Inspect(t.Context()); !cmp.Equal(want, got) || err != nil {
