@@ -138,7 +138,7 @@ func (s shownAttempts) describe(what string) string {
 
 func (a *app) printFactor(account string, factor store.Factor, asJSON bool) error {
 	shown := shownFactor{
-		Account: account, State: factor.State, RecoveryCodes: len(factor.RecoveryCodes),
+		Account: account, State: factor.State, RecoveryCodes: len(factor.UnusedCodes()),
 		TOTPAttempts:     shownAttempts{factor.TOTP.Failures, mfa.IsOff(factor.TOTP), factor.TOTP.Until.UTC()},
 		RecoveryAttempts: shownAttempts{factor.Recovery.Failures, mfa.IsOff(factor.Recovery), factor.Recovery.Until.UTC()},
 	}

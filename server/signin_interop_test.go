@@ -53,7 +53,7 @@ func TestInterop_NodeSignsInWithCodes(t *testing.T) {
 		ask         = `Enter the code of your app, or a recovery code\.`
 		tokens      = `Tokens of ada\.`
 		wrong       = `The code is wrong; please enter the code that your app shows now\.`
-		usedUp      = `This recovery code is wrong or was used already; please enter another one\.`
+		usedUp      = `This recovery code was used already; please enter another one\.`
 		unavailable = `Sign-in is not available now\. Please try again later\.`
 	)
 	right, bad, used := codeAt(t, secret, time.Now().Add(30*time.Second)), wrongCode(t, secret), recovery.Data[0]

@@ -37,7 +37,7 @@ type Factor struct {
 	ConfirmStep int64 // time step of the code that confirmed the secret (RFC 6238, section 4.2)
 	LastStep    int64 // last accepted time step: a code is good once (RFC 6238, section 5.2)
 
-	RecoveryCodes []RecoveryCode // those not used yet, at most MaxRecoveryCodes
+	RecoveryCodes []RecoveryCode // used and unused ones, at most MaxRecoveryCodes
 
 	TOTP     Attempts // with codes of the app
 	Recovery Attempts // with recovery codes
@@ -54,15 +54,29 @@ type Attempts struct {
 // MaxRecoveryCodes is the number of recovery codes of a new factor.
 const MaxRecoveryCodes = 10
 
-// RecoveryCode is a recovery code: 75 random bits, and 5 zero bits at the end. It never prints
-// itself.
+// RecoveryCode is a recovery code: 75 random bits, 4 zero bits, and a bit that says whether the
+// code was used. It never prints itself.
 type RecoveryCode [10]byte
+
+// Used tells whether the code was used.
+func (c RecoveryCode) Used() bool { return c[len(c)-1]&1 == 1 }
+
+// Use returns the code as a used one.
+func (c RecoveryCode) Use() RecoveryCode {
+	c[len(c)-1] |= 1
+	return c
+}
 
 // Format hides the code from every fmt verb.
 func (RecoveryCode) Format(f fmt.State, _ rune) { fmt.Fprint(f, "recovery code(hidden)") }
 
 // MarshalText hides the code from encoders such as log/slog's.
 func (RecoveryCode) MarshalText() ([]byte, error) { return []byte("recovery code(hidden)"), nil }
+
+// UnusedCodes returns the recovery codes that are not used yet.
+func (f Factor) UnusedCodes() []RecoveryCode {
+	return slices.DeleteFunc(slices.Clone(f.RecoveryCodes), RecoveryCode.Used)
+}
 
 // Exists tells whether the account has a factor, switched on or off.
 func (f Factor) Exists() bool { return f.State == Enrolled || f.State == Off }

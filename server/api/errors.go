@@ -60,7 +60,7 @@ func refusalResponse(err error) errorResponse {
 	case mfa.WrongCode:
 		message = "The code is wrong; please enter the code that your app shows now."
 		if refusal.Recovery {
-			message = "This recovery code is wrong or was used already; please enter another one."
+			message = "This recovery code is wrong; please check it, or enter another one."
 		}
 	case mfa.ClockOff:
 		message = clockMessage(refusal.Ahead)
@@ -70,6 +70,9 @@ func refusalResponse(err error) errorResponse {
 		message = "This factor is not set up for the account."
 	case mfa.Replayed:
 		message = "This code was used already; please wait for the next one."
+		if refusal.Recovery {
+			message = "This recovery code was used already; please enter another one."
+		}
 	case mfa.Locked:
 		status, message = http.StatusTooManyRequests, "Too many wrong codes; please wait, or use a recovery code."
 		if refusal.Recovery {

@@ -72,7 +72,7 @@ func TestVerify_AcceptsEachCodeOnce(t *testing.T) {
 	a.wantRefused(service, codeAt(t, secret, 1), 400, "replayed")
 	a.wantRefused(service, codeAt(t, secret, 0), 400, "replayed")
 	a.wantVerified(service, " "+strings.ToLower(strings.ReplaceAll(codes[3], "-", " ")), "recovery_code", 9)
-	a.wantRefused(service, codes[3], 400, "wrong_code")
+	a.wantRefused(service, codes[3], 400, "replayed")
 	a.wantRefused(service, codes[4][1:], 400, "malformed")
 	if got := recoveryCodes(t, a.json(http.MethodGet, codesPath, ada, "")); len(got) != 9 || got[2] != codes[2] || got[3] != codes[4] {
 		t.Errorf("unused codes %v of %v; want all but the fourth", got, codes)
@@ -105,13 +105,17 @@ func TestVerify_LocksAfterFiveWrongCodes(t *testing.T) {
 
 // The person has typed a recovery code: the sentence must not speak of the app's code.
 func TestVerify_SaysThatARecoveryCodeIsWrong(t *testing.T) {
+	const other = "0000-0000-0000-0000" // of another account, and well formed
 	a := newTestAPI(t)
 	ada, service := person(t, "ada", time.Now()), http.Header{"X-Service-Key": {a.newServiceKey()}}
 	a.enrol(ada)
 	used := recoveryCodes(t, a.json(http.MethodGet, codesPath, ada, ""))[0]
 	a.wantVerified(service, used, "recovery_code", 9)
+	if got := a.verify(service, used); !strings.Contains(got.body, "This recovery code was used already") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
 	for range 5 {
-		if got := a.verify(service, used); !strings.Contains(got.body, "This recovery code is wrong") {
+		if got := a.verify(service, other); !strings.Contains(got.body, "This recovery code is wrong") {
 			t.Errorf("%d %s", got.status, got.body)
 		}
 	}

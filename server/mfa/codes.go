@@ -56,8 +56,9 @@ func (o *Operations) ViewRecoveryCodes(ctx context.Context, request gen.ViewReco
 	if err != nil {
 		return nil, err
 	}
-	o.audit(ctx, principal, "recovery_codes_viewed", slog.Int("recovery_codes_left", len(factor.RecoveryCodes)))
+	unused := factor.UnusedCodes()
+	o.audit(ctx, principal, "recovery_codes_viewed", slog.Int("recovery_codes_left", len(unused)))
 	return gen.ViewRecoveryCodes200JSONResponse{
-		Body: gen.ViewRecoveryCodes200JSONResponseBody(struct{ Data []string }{formatRecoveryCodes(factor.RecoveryCodes)}),
+		Body: gen.ViewRecoveryCodes200JSONResponseBody(struct{ Data []string }{formatRecoveryCodes(unused)}),
 	}, nil
 }

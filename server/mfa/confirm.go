@@ -38,7 +38,7 @@ func (o *Operations) ConfirmTOTPRegistration(ctx context.Context, request gen.Co
 		event = "totp_replaced"
 	}
 	o.audit(ctx, principal, event, slog.Bool("repeated", result.repeated))
-	data := gen.ConfirmedTOTP(struct{ RecoveryCodes []string }{formatRecoveryCodes(factor.RecoveryCodes)})
+	data := gen.ConfirmedTOTP(struct{ RecoveryCodes []string }{formatRecoveryCodes(factor.UnusedCodes())})
 	return gen.ConfirmTOTPRegistration200JSONResponse{
 		Body: gen.ConfirmTOTPRegistration200JSONResponseBody(struct{ Data gen.ConfirmedTOTP }{data}),
 	}, nil

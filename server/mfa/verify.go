@@ -30,7 +30,7 @@ func (o *Operations) GetMfaStatus(ctx context.Context, request gen.GetMfaStatusR
 		PasskeyEnabled    bool // This service has no passkeys yet.
 		RecoveryCodesLeft int
 		TOTPEnabled       bool
-	}{RecoveryCodesLeft: len(factor.RecoveryCodes), TOTPEnabled: factor.State == store.Enrolled})
+	}{RecoveryCodesLeft: len(factor.UnusedCodes()), TOTPEnabled: factor.State == store.Enrolled})
 	return gen.GetMfaStatus200JSONResponse{
 		Body: gen.GetMfaStatus200JSONResponseBody(struct{ Data gen.MfaStatus }{status}),
 	}, nil
@@ -58,7 +58,7 @@ func (o *Operations) VerifyMfaCode(ctx context.Context, request gen.VerifyMfaCod
 	data := gen.VerifiedCode(struct {
 		Method            gen.VerifiedCodeMethod
 		RecoveryCodesLeft int
-	}{v.method, len(factor.RecoveryCodes)})
+	}{v.method, len(factor.UnusedCodes())})
 	return gen.VerifyMfaCode200JSONResponse{
 		Body: gen.VerifyMfaCode200JSONResponseBody(struct{ Data gen.VerifiedCode }{data}),
 	}, nil
@@ -118,14 +118,22 @@ func (v *verification) decideRecovery(factor store.Factor, code store.RecoveryCo
 	if wait := lockedFor(factor.Recovery, v.now); wait > 0 {
 		return factor, &Refusal{Reason: Locked, Recovery: true, RetryAfter: wait}
 	}
-	left := slices.DeleteFunc(slices.Clone(factor.RecoveryCodes), func(unused store.RecoveryCode) bool {
-		return subtle.ConstantTimeCompare(unused[:], code[:]) == 1
-	})
-	if len(left) == len(factor.RecoveryCodes) {
+	used, found := code.Use(), -1
+	for i, known := range factor.RecoveryCodes {
+		known = known.Use()
+		if subtle.ConstantTimeCompare(known[:], used[:]) == 1 {
+			found = i
+		}
+	}
+	switch {
+	case found < 0:
 		factor.Recovery = v.fail(factor.Recovery)
 		return factor, nil
+	case factor.RecoveryCodes[found].Used():
+		return factor, &Refusal{Reason: Replayed, Recovery: true} // A double click is not a guess.
 	}
-	factor.RecoveryCodes = left
+	factor.RecoveryCodes = slices.Clone(factor.RecoveryCodes)
+	factor.RecoveryCodes[found] = used
 	factor.Recovery, factor.TOTP = succeeded(factor.Recovery, factor.TOTP, v.now)
 	return factor, nil
 }

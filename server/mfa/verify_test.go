@@ -79,7 +79,7 @@ func (f *fixture) try(a attempt, codes []string) {
 		wantWait = 0
 	}
 	if verified {
-		wantLeft = len(f.factor().RecoveryCodes)
+		wantLeft = len(f.factor().UnusedCodes())
 	}
 	if result != a.want || retryAfter != wantWait || left != wantLeft {
 		f.Errorf("%s: %s, retry after %v, %d recovery codes left; want %s, %v, %d", a.code, result, retryAfter, left, a.want, wantWait, wantLeft)
@@ -198,7 +198,8 @@ func TestVerify_Decides(t *testing.T) {
 	}
 }
 
-// A used recovery code is a wrong one: its digits are in no record. Five lock recovery codes alone.
+// A used recovery code is not counted, so that a double click locks nobody out. Five wrong ones lock
+// recovery codes alone.
 func TestVerify_LocksRecoveryCodesApart(t *testing.T) {
 	f := newFixture(t)
 	codes := f.enrol(rfcSecret)
@@ -209,8 +210,11 @@ func TestVerify_LocksRecoveryCodesApart(t *testing.T) {
 		}
 	}
 	verify(codes[0], "recovery_code")
+	for range 6 {
+		verify(codes[0], "replayed")
+	}
 	for range 5 {
-		verify(codes[0], "wrong_code")
+		verify(formatRecoveryCode(store.RecoveryCode{1}), "wrong_code")
 	}
 	verify(codes[1], "locked")
 	verify(codeOf(t, rfcSecret, someStep+1), "totp")
