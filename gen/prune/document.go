@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -41,6 +42,7 @@ func open(file string) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
+	spellHeaders(root)
 	d := &document{file: shown(file), root: root, operations: map[string]operation{}}
 	if version := member(root, "swagger"); version != nil {
 		return nil, d.at(version, "this is Swagger %s; want OpenAPI 3.0", version.Value)
@@ -50,7 +52,7 @@ func open(file string) (*document, error) {
 		return nil, d.at(root, "this is no OpenAPI document: it has no member openapi")
 	}
 	if !strings.HasPrefix(version.Value, "3.0.") {
-		return nil, d.at(version, "this is OpenAPI %s; want 3.0", version.Value)
+		return nil, d.at(version, "this is OpenAPI %s; want 3.0.x, such as 3.0.3", version.Value)
 	}
 	for path, item := range members(member(root, "paths")) {
 		for method, node := range members(item) {
@@ -66,6 +68,21 @@ func open(file string) (*document, error) {
 		}
 	}
 	return d, nil
+}
+
+// spellHeaders writes the names of response headers in the form of Go's net/http, as the overlay
+// does. They have no case, and the generator would make two members of two spellings.
+func spellHeaders(root *yaml.Node) {
+	_ = walk(root, func(name string, value *yaml.Node) error {
+		if name == "responses" {
+			for _, response := range members(value) {
+				for header := range members(member(response, "headers")) {
+					header.Value = http.CanonicalHeaderKey(header.Value)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // shown returns a file's name as seen from the repository's root; go generate runs in gen.

@@ -24,8 +24,7 @@ func parseJSON(text []byte) (*yaml.Node, error) {
 	}
 	fault := at(&yaml.Node{Line: p.line}, "neither YAML nor JSON: the JSON value ends before the text")
 	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		line := bytes.Count(text[:syntax.ByteOffset], []byte("\n")) + 1
-		fault = at(&yaml.Node{Line: line}, "neither YAML nor JSON: %w", syntax.Err)
+		fault = at(&yaml.Node{Line: lineAt(text, int(syntax.ByteOffset))}, "neither YAML nor JSON: %w", syntax.Err)
 	}
 	return nil, fault
 }

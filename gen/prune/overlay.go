@@ -23,7 +23,7 @@ func refuseAliases(node *yaml.Node) error {
 }
 
 // match checks that each target of the overlay exists in the served document, and that no
-// schema has the name of a Go type that the overlay adds. Of a target without a match,
+// component has the name of a Go type that the overlay adds. Of a target without a match,
 // oapi-codegen says only that it does nothing.
 func (s *served) match(overlay *yaml.Node, file string) error {
 	root := s.canonical()
@@ -44,17 +44,32 @@ func (s *served) match(overlay *yaml.Node, file string) error {
 		}
 	}
 	return walk(root, func(name string, value *yaml.Node) error {
-		schema := member(member(s.components, "schemas"), value.Value)
-		if name != "x-go-type-name" || schema == nil {
+		if name != "x-go-type-name" {
 			return nil
 		}
-		from := s.upstream
-		if from.component("schemas", value.Value) == nil {
-			from = s.own
+		for _, kind := range typedComponents {
+			for component, node := range members(member(s.components, kind)) {
+				if goName(component.Value) != goName(value.Value) {
+					continue
+				}
+				from := s.upstream
+				if from.component(kind, component.Value) == nil {
+					from = s.own
+				}
+				return from.at(node, "%s %s has the x-go-type-name of another schema, %s; rename that in %s",
+					strings.TrimSuffix(kind, "s"), component.Value, value.Value, file)
+			}
 		}
-		return from.at(schema, "schema %s has the x-go-type-name of another schema; rename that in %s", value.Value, file)
+		return nil
 	})
 }
+
+// typedComponents are the kinds of component that become a Go type of their name.
+var typedComponents = []string{"schemas", "responses", "requestBodies", "parameters", "headers"}
+
+// goName returns the same text for names that the generator makes the same Go name, and for
+// some more: it drops _ and capitalizes initialisms.
+func goName(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
 
 var step = regexp.MustCompile(`^(?:\.(\w+|\*)|\['([^']+)'\]|\[(\*)\])`)
 

@@ -205,6 +205,7 @@ func TestPrune_WritesOneFormOfTheSameFacts(t *testing.T) {
 		"JSON":             upstreamJSON,
 		"JSON with BOM":    "\ufeff" + upstreamJSON,
 		"flow YAML":        "# As JSON, with a comment\n" + strings.NewReplacer(`\/`, "/", `\ud83d\udd10`, `\U0001F510`, "\t", " ").Replace(upstreamJSON),
+		"webhooks":         upstream + "webhooks: {w: {post: {requestBody: {$ref: '#/components/requestBodies/Hook'}}}}\n",
 		"further siblings": strings.Replace(upstream, "    get:", "    put: {operationId: other, responses: {'200': {description: Other}}}\n    get:", 1),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -213,6 +214,15 @@ func TestPrune_WritesOneFormOfTheSameFacts(t *testing.T) {
 				t.Errorf("notes %q, served (-want +got):\n%s", notes, diff)
 			}
 		})
+	}
+}
+
+// The overlay would add a second member for another spelling of its headers.
+func TestPrune_SpellsResponseHeadersAsNetHTTPDoes(t *testing.T) {
+	const headers = "{description: Made, headers: {x-request-ID: {schema: {type: string}}}}"
+	served, _ := files{upstream: strings.Replace(upstream, "{description: Made}", headers, 1), ids: "makeA"}.mustPrune(t)
+	if !strings.Contains(served, "            X-Request-Id:\n") {
+		t.Errorf("served:\n%s\nwant the header X-Request-Id", served)
 	}
 }
 

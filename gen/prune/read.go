@@ -72,6 +72,9 @@ var (
 	yamlVersion = regexp.MustCompile(`(?m)^%YAML 1\.[0-9]+`)
 	yamlError   = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
 	tabIndented = regexp.MustCompile(`(?m)^ *\t`)
+	anchorError = regexp.MustCompile(`unknown anchor '(.+)' referenced`)
+	hidden      = regexp.MustCompile(`[^\t\n\r -~\x{80}-\x{10ffff}]|\x{fffd}`) // U+FFFD is also what is no UTF-8
+	directive   = regexp.MustCompile(`(?m)^%`)
 )
 
 func parseYAML(text []byte) (*yaml.Node, error) {
@@ -84,24 +87,44 @@ func parseYAML(text []byte) (*yaml.Node, error) {
 	case err != nil:
 		return nil, yamlFault(text, err)
 	}
-	if err := decoder.Decode(&second); err == nil {
+	switch err = decoder.Decode(&second); {
+	case err == nil:
 		return nil, at(&second, "a second YAML document begins here")
+	case !errors.Is(err, io.EOF):
+		return nil, yamlFault(text, err)
 	}
 	return file.Content[0], nil
 }
 
 func yamlFault(text []byte, err error) error {
-	found := yamlError.FindStringSubmatch(err.Error())
-	if tab := tabIndented.FindIndex(text); tab != nil && strings.Contains(err.Error(), "cannot start any token") {
-		line := bytes.Count(text[:tab[0]], []byte("\n")) + 1
-		return at(&yaml.Node{Line: line}, "a tab indents this line; YAML indents with spaces")
-	}
+	message := yamlError.ReplaceAllString(err.Error(), "")
 	line := 0
-	if found != nil {
+	if found := yamlError.FindStringSubmatch(err.Error()); found != nil {
 		line, _ = strconv.Atoi(found[1])
 	}
-	return at(&yaml.Node{Line: line}, "neither YAML nor JSON: %s", yamlError.ReplaceAllString(err.Error(), ""))
+	var place []int
+	switch anchor := anchorError.FindStringSubmatch(message); {
+	case strings.Contains(message, "cannot start any token"), strings.Contains(message, "found a tab"):
+		if place = tabIndented.FindIndex(text); place != nil {
+			return at(&yaml.Node{Line: lineAt(text, place[0])}, "a tab indents this line; YAML indents with spaces")
+		}
+	case strings.Contains(message, "<document start>"): // The parser counts the lines of this from 0.
+		return at(&yaml.Node{Line: line + 1}, "the document ends before the text")
+	// The parser names no line of these.
+	case anchor != nil:
+		place = regexp.MustCompile(`\*` + regexp.QuoteMeta(anchor[1])).FindIndex(text)
+	case strings.Contains(message, "UTF-8"), strings.Contains(message, "control characters"):
+		place = hidden.FindIndex(text)
+	case strings.Contains(message, "directive"), strings.Contains(message, "incompatible"):
+		place = directive.FindIndex(text)
+	}
+	if line == 0 && place != nil {
+		line = lineAt(text, place[0])
+	}
+	return at(&yaml.Node{Line: line}, "neither YAML nor JSON: %s", message)
 }
+
+func lineAt(text []byte, offset int) int { return bytes.Count(text[:offset], []byte("\n")) + 1 }
 
 // resolver copies a tree and counts its nodes.
 type resolver struct{ nodes int }
@@ -158,6 +181,9 @@ func (r *resolver) mapping(node *yaml.Node) (*yaml.Node, error) {
 			sources = source.Content
 		}
 		for _, source := range sources {
+			if source.Kind != yaml.MappingNode {
+				return nil, at(source, "<< merges a mapping, or a sequence of mappings")
+			}
 			for name, value := range members(source) {
 				if member(mapping, name.Value) == nil {
 					set(mapping, name.Value, value, name.Line)

@@ -28,7 +28,7 @@ type visit struct {
 func serve(upstream, own *document, overlay *yaml.Node, ids []string) (*served, error) {
 	s := &served{root: mapping(), upstream: upstream, own: own, components: mapping(), visited: map[visit]bool{}}
 	for name, value := range members(upstream.root) {
-		if !slices.Contains([]string{"components", "paths", "tags"}, name.Value) {
+		if !slices.Contains([]string{"components", "paths", "tags", "webhooks"}, name.Value) {
 			set(s.root, name.Value, value, name.Line)
 		}
 	}
