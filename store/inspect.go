@@ -71,12 +71,13 @@ var probeWait = probe{"WAIT", "", []any{"WAIT", 0, 1}}
 // because it is down or loads its data.
 func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	var findings []Finding
-	var sound bool // a primary has no fatal finding
+	var asked, sound bool // a primary was asked; one has no fatal finding
 	var mu sync.Mutex
 	err := r.eachPrimary(ctx, func(ctx context.Context, server redis.UniversalClient) error {
 		found, err := r.inspect(ctx, server)
 		mu.Lock()
 		defer mu.Unlock()
+		asked = true
 		for _, f := range found {
 			if primary, ok := server.(*redis.Client); ok && r.isCluster() {
 				f.Text = primary.Options().Addr + ": " + f.Text
@@ -88,6 +89,9 @@ func (r *Redis) Inspect(ctx context.Context) ([]Finding, error) {
 	})
 	for i := range findings {
 		findings[i].Partial = findings[i].Fatal && sound
+	}
+	if err == nil && !asked {
+		err = unavailable(errors.New("no primary of the cluster has hash slots"))
 	}
 	if text := setupFault(err); text != "" { // The client could not read the cluster's slots.
 		findings, err = append(findings, fatal(text)), nil

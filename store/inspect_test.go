@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -183,6 +184,15 @@ func TestInspect_FindsAnOldVersion(t *testing.T) {
 
 func TestInspect_FindsAServerWithoutClusterSupport(t *testing.T) {
 	wantFindings(t, "redis+cluster://"+storetest.SharedRedis(t).Addr, fatal("Redis is no cluster: use redis:// or rediss://"))
+}
+
+// A cluster without hash slots has nobody to ask: that is no sound setup.
+func TestInspect_NeedsAPrimaryOfTheCluster(t *testing.T) {
+	t.Parallel()
+	server := storetest.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(storetest.FreePort(t)))
+	if found, err := newRedis(t, "redis+cluster://"+server.Addr).Inspect(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("inspection: %v, %v; want ErrUnavailable", found, err)
+	}
 }
 
 // The addresses of the servers count. They may differ from those in the URL.

@@ -189,11 +189,12 @@ func (p *redisParameters) addTLS(o *redis.UniversalOptions) {
 		p.faultIf(name != "" || files != tlsFiles{}, "has TLS parameters, but a scheme without TLS")
 		return
 	}
-	_, err := netip.ParseAddr(name)
-	p.faultIf(name != "" && err != nil && !hostName.MatchString(name), "tls_server_name must be a host name or an IP address")
+	ip, err := netip.ParseAddr(name)
+	p.faultIf(name != "" && (err != nil || ip.Zone() != "") && !hostName.MatchString(name), "tls_server_name must be a host name or an IP address")
 	o.TLSConfig.ServerName = name
 	if name == "" && !o.IsClusterMode && o.MasterName == "" {
-		o.TLSConfig.ServerName, _, _ = net.SplitHostPort(o.Addrs[0]) // readAddresses made it.
+		host, _, _ := net.SplitHostPort(o.Addrs[0])           // readAddresses made it.
+		o.TLSConfig.ServerName, _, _ = strings.Cut(host, "%") // A certificate has no zone.
 	}
 	p.faults = append(p.faults, files.addTo(o.TLSConfig)...)
 }

@@ -82,7 +82,7 @@ func TestRedisURL_RefusesWithoutShowingTheURL(t *testing.T) {
 		{"client_name" + badText, []string{"redis://h?client_name=a+b", "redis://h?client_name=a%0A", "redis://h?client_name=\u00e4"}},
 		{"master_name" + badText, []string{"redis://h?master_name=a%20b"}},
 		{noTLS, []string{"redis://h?tls_ca_file=hunter2", "redis://h?tls_server_name=hunter2", "unix:///s?tls_server_name=hunter2", "redis+cluster://h?tls_server_name=hunter2"}},
-		{badServerName, []string{"rediss://h?tls_server_name=https://hunter2", "rediss://h?tls_server_name=*.h", "rediss://h?tls_server_name=h:1", "rediss://h?tls_server_name=h%0A"}},
+		{badServerName, []string{"rediss://h?tls_server_name=https://hunter2", "rediss://h?tls_server_name=*.h", "rediss://h?tls_server_name=h:1", "rediss://h?tls_server_name=fe80::1%25eth0", "rediss://h?tls_server_name=h%0A"}},
 		{badCA, []string{"rediss://h?tls_ca_file=/dev/null"}},
 		{badKeyPair, []string{"rediss://h?tls_cert_file=hunter2&tls_key_file=hunter2", "rediss://h?tls_cert_file=hunter2"}},
 	} {
@@ -229,6 +229,7 @@ func TestRedisURL_LeavesTheLimitsAsTheyAre(t *testing.T) {
 		"unix:///run/redis.sock?db=3": {Network: "unix", Addr: "/run/redis.sock", DB: 3},
 		"rediss://s:1/4?master_name=m&username=ada&password=pw": {Network: "tcp", Addr: "FailoverClient", Username: "ada", Password: "pw", DB: 4},
 		"rediss://s?master_name=m&tls_server_name=mfa.internal": {Network: "tcp", Addr: "FailoverClient", TLSName: "mfa.internal"},
+		"rediss://[fe80::1%25eth0]":                             {Network: "tcp", Addr: "[fe80::1%eth0]:6379", TLSName: "fe80::1"},
 		"rediss://127.0.0.1?tls_server_name=mfa.internal":       {Network: "tcp", Addr: "127.0.0.1:6379", TLSName: "mfa.internal"},
 	} {
 		o := newRedis(t, url).Client().(*redis.Client).Options()
