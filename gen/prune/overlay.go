@@ -56,8 +56,8 @@ func (s *served) match(overlay *yaml.Node, file string) error {
 				if from.component(kind, component.Value) == nil {
 					from = s.own
 				}
-				return from.at(node, "%s %s has the x-go-type-name of another schema, %s; rename that in %s",
-					strings.TrimSuffix(kind, "s"), component.Value, value.Value, file)
+				return from.at(node, "component %s has the x-go-type-name of another schema, %s; rename that in %s",
+					component.Value, value.Value, file)
 			}
 		}
 		return nil
