@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,7 +22,8 @@ func trimLineBreaks(text string) string { return strings.TrimRight(text, "\r\n")
 // an end, or with characters that cannot be shown. Such an issuer or HMAC secret would refuse
 // every token. A list may have white space, line breaks among it, between its items.
 //
-// A secret may begin or end with a quotation mark, because random text does. It may not do both.
+// A secret may begin or end with a quotation mark, because random text does. It may not do both,
+// nor be in quotes before a comment.
 func (s setting) checkText(text string) error {
 	if s.list {
 		text = strings.Join(strings.Fields(text), " ")
@@ -30,7 +32,7 @@ func (s setting) checkText(text string) error {
 	last, _ := utf8.DecodeLastRuneInString(text)
 	begins, ends := isQuote(first), isQuote(last)
 	switch {
-	case begins && ends, !s.secret && (begins || ends):
+	case begins && ends, !s.secret && (begins || ends), quotedWithComment.MatchString(text):
 		return errQuoted
 	case strings.TrimSpace(text) != text:
 		return errSpace
@@ -40,6 +42,9 @@ func (s setting) checkText(text string) error {
 	return nil
 }
 
+// quotedWithComment matches text in quotes with a comment or a semicolon behind it.
+var quotedWithComment = regexp.MustCompile(`^(?:"[^"]*"|'[^']*')\s*[;#]`)
+
 func isQuote(r rune) bool { return r == '`' || unicode.Is(unicode.Quotation_Mark, r) }
 
 // HasHidden tells whether text has a line break or another character that cannot be shown, or
@@ -47,7 +52,7 @@ func isQuote(r rune) bool { return r == '`' || unicode.Is(unicode.Quotation_Mark
 func HasHidden(text string) bool { return strings.ContainsFunc(text, isHidden) }
 
 // isHidden tells whether r has no form of its own. Of the spaces, only ASCII's is none of these.
-// RuneError stands for bytes that are not UTF-8.
+// RuneError stands for bytes that are not UTF-8. U+2800 is the blank of Braille.
 func isHidden(r rune) bool {
-	return r == utf8.RuneError || !unicode.IsPrint(r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+	return r == utf8.RuneError || r == 0x2800 || !unicode.IsPrint(r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
 }

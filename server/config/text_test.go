@@ -37,7 +37,7 @@ func TestLoad_RefusesTextThatIsNotWhatItLooksLike(t *testing.T) {
 		errQuoted: {`"x"`, `'x'`, "`x`", "“x”", "„x“", "«x»", `\"x\"`, `"x'`, `""x""`},
 		errSpace:  {" x", "x ", "\tx", "x\t", "\u00a0x", "x\u3000", "\nx", "x\n "},
 		errHidden: {
-			"x\x00", "x\x1b[31m", "x\x7f", "x\xff", "\xff\xfex", "\ufeffx", "x\u200b", "x\u200d", "x\u202e", "\u2066x", "x\u00ad", "x\u3164",
+			"x\x00", "x\x1b[31m", "x\x7f", "x\xff", "\xff\xfex", "\ufeffx", "x\u200b", "x\u200d", "x\u202e", "\u2066x", "x\u00ad", "x\u3164", "x\u2800",
 			"x\ue000", "x\U000e0001", "x\ufffd", "x\nx", "x\r\nx",
 		},
 	}
@@ -75,8 +75,8 @@ func TestLoad_AQuotationMarkAtOneEndIsAllowedInASecretOnly(t *testing.T) {
 			t.Errorf("secret %s: %v; want it as it stands", secret, err)
 		}
 	}
-	_, err := Load([]string{`MFA_JWT_ISSUER="https://issuer.test`, `MFA_JWT_AUDIENCE="mfa" # comment`, "MFA_LISTEN=:80'"}, nil, nil)
-	wantFaults(t, err, "MFA_LISTEN: "+errQuoted.Error(), "MFA_JWT_ISSUER: "+errQuoted.Error(), "MFA_JWT_AUDIENCE: "+errQuoted.Error())
+	_, err := Load([]string{`MFA_JWT_ISSUER="https://issuer.test`, `MFA_JWT_AUDIENCE="mfa" # comment`, "MFA_LISTEN=:80'", `MFA_JWT_SECRET="` + testSecret + `" # comment`}, nil, nil)
+	wantFaults(t, err, "MFA_LISTEN: "+errQuoted.Error(), "MFA_JWT_ISSUER: "+errQuoted.Error(), "MFA_JWT_AUDIENCE: "+errQuoted.Error(), "MFA_JWT_SECRET: "+errQuoted.Error())
 	if s, err := Load([]string{"MFA_ISSUER=Rosie's 株式会社 ❤️"}, nil, nil); err != nil || s.Issuer != "Rosie's 株式会社 ❤️" {
 		t.Errorf("a name that apps can show: %v", err)
 	}
