@@ -70,7 +70,7 @@ func factorsOf(t testing.TB, url string) *store.Factors {
 	t.Cleanup(func() { backend.Close() })
 	return store.NewFactors(store.FactorsConfig{
 		Backend: backend, Keyring: keyring, Identity: store.NewIdentity(backend, initStore(url)), Now: time.Now,
-		SwapLost: func() {}, Unreadable: func() {},
+		SwapLost: func() {}, Unreadable: func() {}, Written: func() {},
 	})
 }
 

@@ -57,7 +57,7 @@ func TestServe_ShowsEveryMetric(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"mfa_confirm_outcomes_total", "mfa_connections", "mfa_connections_refused_total", "mfa_enrolment_duration_seconds",
-		"mfa_factor_swaps_lost_total", "mfa_factors_unreadable_total", "mfa_generate_outcomes_total", "mfa_jwk_set_loaded_timestamp_seconds",
+		"mfa_factor_swaps_lost_total", "mfa_factor_writes_total", "mfa_factors_unreadable_total", "mfa_generate_outcomes_total", "mfa_jwk_set_loaded_timestamp_seconds",
 		"mfa_keyring_loaded_timestamp_seconds", "mfa_overloaded_total", "mfa_ready", "mfa_redis_pool_connections", "mfa_redis_pool_waits_total",
 		"mfa_refusals_total", "mfa_request_duration_seconds", "mfa_seal_keys", "mfa_store_duration_seconds", "mfa_verify_outcomes_total",
 	}, names); diff != "" {

@@ -58,7 +58,7 @@ func (a *app) initStoreCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&acceptLoss, "accept-loss", false, "in a cluster: accept that some hash slots have lost their data")
+	cmd.Flags().BoolVar(&acceptLoss, "accept-loss", false, "accept that the store, or a part of a cluster, has lost its identity and perhaps more")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -155,8 +155,8 @@ func (a *app) withFactors(cmd *cobra.Command, limit time.Duration, do func(conte
 			Identity:   store.NewIdentity(backend, s.StoreID),
 			Now:        a.now,
 			SwapLost:   func() {},
-			Unreadable: func() {},
-			Rewrite:    s.Replicas > 0,
+			Unreadable: func() {}, Written: func() {},
+			Rewrite: s.Replicas > 0,
 		}))
 	})
 }

@@ -56,7 +56,7 @@ func (o *operated) change(account string, change func(store.Factor) store.Factor
 	backend := store.NewRedis(*s.RedisURL)
 	defer backend.Close()
 	_, err = store.NewFactors(store.FactorsConfig{
-		Backend: backend, Keyring: s.SealKeys, Identity: store.NewIdentity(backend, o.id), Now: time.Now, SwapLost: func() {}, Unreadable: func() {},
+		Backend: backend, Keyring: s.SealKeys, Identity: store.NewIdentity(backend, o.id), Now: time.Now, SwapLost: func() {}, Unreadable: func() {}, Written: func() {},
 	}).Change(o.t.Context(), account, func(f store.Factor) (store.Factor, error) { return change(f), nil })
 	if err != nil {
 		o.t.Fatal(err)

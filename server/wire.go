@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -97,6 +98,7 @@ func (s *service) wireAPI(ctx context.Context) (err error) {
 		Now:        s.now,
 		SwapLost:   s.observer.CountSwapLost,
 		Unreadable: s.observer.CountUnreadable,
+		Written:    s.observer.CountFactorWritten,
 		Rewrite:    s.settings.Replicas > 0,
 	})
 	s.useKeyring(s.settings.SealKeys)
@@ -109,11 +111,27 @@ func (s *service) openBackend() store.Backend {
 	if s.settings.RedisURL != nil {
 		redis := store.NewRedis(*s.settings.RedisURL)
 		redis.RequireReplicas(s.settings.Replicas)
-		s.inspection = lifecycle.NewInspection(redis, s.log)
+		s.inspection = lifecycle.NewInspection(inspectedRedis{redis, s}, s.log)
 		return redis
 	}
 	s.log.Warn("no MFA_REDIS_URL: secrets, factors and API keys are kept in memory, for this process only, and lost when it stops")
 	return store.NewMemory(s.now)
+}
+
+// inspectedRedis adds to the findings about Redis that it is another store than the pinned one.
+type inspectedRedis struct {
+	*store.Redis
+	service *service
+}
+
+// Inspect implements lifecycle's inspection.
+func (r inspectedRedis) Inspect(ctx context.Context) ([]store.Finding, error) {
+	findings, err := r.Redis.Inspect(ctx)
+	if identity := r.service.factors.Check(ctx); errors.Is(identity, store.ErrIdentity) {
+		text := strings.TrimPrefix(identity.Error(), store.ErrUnavailable.Error()+": ")
+		findings = append(findings, store.Finding{Text: text, Lossy: true})
+	}
+	return findings, err
 }
 
 // newAPI returns the handler of the API: authentication and operations on the observed store.

@@ -94,7 +94,7 @@ func confirmAndRemove(t *testing.T, backend *store.Redis, sealKey string) error 
 	id, sealed := storetest.NewIdentity(t, sealKey)
 	initErr := backend.Swap(t.Context(), backend.IdentityKey(factorKey("ada")), nil, sealed, 0)
 	factors := store.NewFactors(store.FactorsConfig{
-		Backend: backend, Keyring: storetest.NewKeyring(t, sealKey), Identity: store.NewIdentity(backend, id), Now: time.Now, SwapLost: func() {}, Unreadable: func() {},
+		Backend: backend, Keyring: storetest.NewKeyring(t, sealKey), Identity: store.NewIdentity(backend, id), Now: time.Now, SwapLost: func() {}, Unreadable: func() {}, Written: func() {},
 	})
 	_, confirmErr := factors.Confirm(t.Context(), "ada", func(pending *store.PendingKey, factor store.Factor) (store.Factor, error) {
 		if pending == nil {

@@ -37,9 +37,9 @@ type FactorsConfig struct {
 	Identity *Identity // of the backend; required
 	Now      func() time.Time
 
-	// SwapLost is called for each swap that another change has forestalled, and Unreadable for
-	// each factor that cannot be opened. Required.
-	SwapLost, Unreadable func()
+	// SwapLost is called for each swap that another change has forestalled, Unreadable for each
+	// factor that cannot be opened, and Written for each that was written. Required.
+	SwapLost, Unreadable, Written func()
 
 	// Rewrite has a change that changes nothing write the entry all the same. It is for
 	// Redis.RequireReplicas: the write before may have lacked replicas.
@@ -134,9 +134,14 @@ func (f *Factors) write(ctx context.Context, keyring *Keyring, account string, r
 		return Factor{}, err
 	}
 	if confirmed {
-		return changed, f.c.Backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
+		err = f.c.Backend.Promote(ctx, pendingKey(account), factorKey(account), read.sealedPending, read.sealed, sealed)
+	} else {
+		err = f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
 	}
-	return changed, f.c.Backend.Swap(ctx, factorKey(account), read.sealed, sealed, 0)
+	if err == nil {
+		f.c.Written()
+	}
+	return changed, err
 }
 
 // retry calls attempt until it ends without ErrConflict, at most maxSwaps times.

@@ -14,7 +14,8 @@ import (
 //
 // A cluster has an identity in each hash slot. If some are absent, a part of the data was lost,
 // or an earlier InitStore was interrupted. InitStore then returns ErrIdentity, or, with
-// acceptLoss, adds the absent ones.
+// acceptLoss, adds the absent ones. It does the same for a store that has factors and no identity
+// at all.
 func InitStore(ctx context.Context, backend Backend, keyring *Keyring, acceptLoss bool) (id string, err error) {
 	all, err := readIdentities(ctx, backend, keyring)
 	if err != nil {
@@ -24,11 +25,16 @@ func InitStore(ctx context.Context, backend Backend, keyring *Keyring, acceptLos
 	case len(all.absent) == 0:
 		return all.id, ErrConflict
 	case all.id == "":
-		id = rand.Text()
+		if id = rand.Text(); !acceptLoss {
+			err = refuseFactors(ctx, backend)
+		}
 	case acceptLoss:
 		id = all.id
 	default:
 		return all.id, all.absence()
+	}
+	if err != nil {
+		return "", err
 	}
 	// Of two inits at once, the one that writes the first identity writes all of them. Otherwise
 	// the store could get two ids.
@@ -41,6 +47,14 @@ func InitStore(ctx context.Context, backend Backend, keyring *Keyring, acceptLos
 		return "", err
 	}
 	return id, nil
+}
+
+// refuseFactors returns ErrIdentity if the store has a factor: then it is not new, and has lost
+// its identity.
+func refuseFactors(ctx context.Context, backend Backend) error {
+	return backend.Walk(ctx, accountPrefix, factorSuffix, func(string, []byte) error {
+		return fmt.Errorf("%w is absent, but the store has factors: it is not a new one", ErrIdentity)
+	})
 }
 
 // identities are the store identities of a backend.

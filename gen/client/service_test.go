@@ -67,7 +67,7 @@ func (s *service) operations(backend store.Backend, observer *telemetry.Observer
 		PendingTTL: time.Minute,
 		Factors: store.NewFactors(store.FactorsConfig{
 			Backend: backend, Keyring: keyring, Identity: store.NewIdentity(backend, id), Now: s.clock.Now,
-			SwapLost: func() {}, Unreadable: func() {},
+			SwapLost: func() {}, Unreadable: func() {}, Written: func() {},
 		}),
 		Metrics: observer.Metrics,
 		Now:     s.clock.Now,

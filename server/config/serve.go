@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"time"
 
 	"quiva.ai/mfa/server/lifecycle"
 )
@@ -19,6 +20,9 @@ func (s *Settings) checkServe(dev bool, known Faults) Faults {
 	}
 	if s.StoreID == "" && !dev {
 		faults = append(faults, "MFA_STORE_ID: is required: mfa store init prints it")
+	}
+	if s.StepUp != s.StepUp.Truncate(time.Second) { // RFC 9470 has whole seconds.
+		faults = append(faults, "MFA_STEP_UP_MAX_AGE: must be whole seconds")
 	}
 	if s.Listen.clashes(s.AdminListen) {
 		faults = append(faults, "MFA_LISTEN and MFA_ADMIN_LISTEN: are the same address")

@@ -34,6 +34,7 @@ func TestLoadServe_NamesSettingsThatAreMissing(t *testing.T) {
 		"a TLS key alone":            {[]string{"MFA_TLS_KEY=" + files.Key}, []string{"MFA_TLS_CERT: is required with MFA_TLS_KEY"}},
 		"another's TLS key":          {[]string{"MFA_TLS_CERT=" + files.Cert, "MFA_TLS_KEY=" + other.Key}, []string{"MFA_TLS_CERT and MFA_TLS_KEY: tls: private key does not match public key"}},
 		"no TLS files":               {[]string{"MFA_TLS_CERT=/no/such/file", "MFA_TLS_KEY=/no/such/file"}, []string{"MFA_TLS_CERT: no such file or directory", "MFA_TLS_KEY: no such file or directory"}},
+		"a part of a second":         {[]string{"MFA_STEP_UP_MAX_AGE=1500ms"}, []string{"MFA_STEP_UP_MAX_AGE: must be whole seconds"}},
 		"one address":                {[]string{"MFA_ADMIN_LISTEN=127.0.0.1:8080"}, []string{"MFA_LISTEN and MFA_ADMIN_LISTEN: are the same address"}},
 	} {
 		t.Run(name, func(t *testing.T) {

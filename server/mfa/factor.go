@@ -92,6 +92,9 @@ func (o *Operations) UpdateMfaSettings(ctx context.Context, request gen.UpdateMf
 		return nil, err
 	}
 	o.audit(ctx, principal, "mfa_settings_changed", slog.Bool("totp_enabled", enabled), slog.Bool("changed", changed))
+	if !changed {
+		return gen.UpdateMfaSettings200JSONResponse{Body: success("Nothing has changed.")}, nil
+	}
 	return gen.UpdateMfaSettings200JSONResponse{Body: success("The MFA settings are changed.")}, nil
 }
 

@@ -44,10 +44,15 @@ func (i *Issuer) UnmarshalText(text []byte) error {
 }
 
 // accountName returns the name that the app shows below the issuer. Colons, which a label
-// cannot hold, become underscores. A name of more than 254 bytes when percent-encoded is cut
+// cannot hold, and characters that cannot be shown become underscores. A name of more than 254 bytes when percent-encoded is cut
 // at the end of a character.
 func accountName(label string) string {
-	name := strings.ReplaceAll(label, ":", "_")
+	name := strings.Map(func(r rune) rune {
+		if r == ':' || !unicode.IsPrint(r) {
+			return '_'
+		}
+		return r
+	}, label)
 	if len(percentEncode(name)) <= maxAccount {
 		return name
 	}

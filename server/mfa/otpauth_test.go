@@ -112,6 +112,7 @@ func TestAccountName_ReplacesColonsAndIsCut(t *testing.T) {
 		{"user@example.com", "user@example.com"},
 		{"urn:user:7", "urn_user_7"},
 		{"::", "__"},
+		{"a\nb\u202ec", "a_b_c"},
 		{strings.Repeat("x", 254), strings.Repeat("x", 254)},
 		{strings.Repeat("x", 255), strings.Repeat("x", 254)},
 		{strings.Repeat("語", 300), strings.Repeat("語", 28)}, // 9 bytes each

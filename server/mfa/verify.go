@@ -3,7 +3,6 @@ package mfa
 import (
 	"context"
 	"crypto/subtle"
-	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -158,10 +157,8 @@ func (v *verification) outcome(err error) string {
 func (o *Operations) auditVerification(ctx context.Context, principal auth.Principal, account string, v *verification, err error) {
 	level, event := slog.LevelInfo, "code_verified"
 	var more []slog.Attr
-	if refusal, refused := errors.AsType[*Refusal](err); refused {
-		event, more = "code_refused", append(more, slog.String("reason", string(refusal.Reason)))
-	} else if err != nil {
-		return
+	if err != nil { // With unavailable, the code may be used up, or counted.
+		event, more = "code_refused", append(more, slog.String("reason", outcomeOf(err)))
 	}
 	if v.method != "" {
 		more = append(more, slog.String("kind", string(v.method)))

@@ -25,6 +25,7 @@ type Metrics struct {
 	enrolment  prometheus.Histogram
 	swapsLost  prometheus.Counter
 	unreadable prometheus.Counter
+	written    prometheus.Counter
 	storeCalls *prometheus.HistogramVec
 }
 
@@ -63,6 +64,9 @@ func NewMetrics() *Metrics {
 		swapsLost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "mfa_factor_swaps_lost_total", Help: "Changes of a factor that another change has forestalled; they are tried again.",
 		}),
+		written: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mfa_factor_writes_total", Help: "Factors that were written: enrolled, changed or removed, and each code that was used or counted.",
+		}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "mfa_factors_unreadable_total", Help: "Reads of a factor that no sealing key opens, or that is damaged.",
 		}),
@@ -71,7 +75,7 @@ func NewMetrics() *Metrics {
 			Help: "Duration of requests' calls to the store (Redis) by method and outcome.",
 		}, []string{"method", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.confirmed, m.verified, m.enrolment, m.swapsLost, m.unreadable, m.storeCalls,
+	m.registry.MustRegister(m.requests, m.overloaded, m.refusals, m.generated, m.confirmed, m.verified, m.enrolment, m.swapsLost, m.unreadable, m.written, m.storeCalls,
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// Make the outcomes' counters now: rate() misses the first event of a counter that
@@ -128,6 +132,9 @@ func (m *Metrics) ObserveEnrolment(took time.Duration) { m.enrolment.Observe(too
 
 // CountSwapLost counts a change of a factor that another change has forestalled.
 func (m *Metrics) CountSwapLost() { m.swapsLost.Inc() }
+
+// CountFactorWritten counts a factor that was written.
+func (m *Metrics) CountFactorWritten() { m.written.Inc() }
 
 // CountUnreadable counts a read of a factor that cannot be opened.
 func (m *Metrics) CountUnreadable() { m.unreadable.Inc() }

@@ -60,6 +60,7 @@ func TestMetrics_ShowsEveryMetric(t *testing.T) {
 	m.ObserveEnrolment(30 * time.Second)
 	m.CountSwapLost()
 	m.CountUnreadable()
+	m.CountFactorWritten()
 	m.observeStore("get", "ok", 2*time.Millisecond)
 	m.Gauge("mfa_gauge", "A gauge.", map[string]string{"state": "idle"}, func() float64 { return 5 })
 	m.Counter("mfa_counter_total", "A counter.", func() float64 { return 6 })
@@ -78,6 +79,9 @@ func TestMetrics_ShowsEveryMetric(t *testing.T) {
 		"# HELP mfa_factor_swaps_lost_total Changes of a factor that another change has forestalled; they are tried again.",
 		"# TYPE mfa_factor_swaps_lost_total counter",
 		"mfa_factor_swaps_lost_total 1",
+		"# HELP mfa_factor_writes_total Factors that were written: enrolled, changed or removed, and each code that was used or counted.",
+		"# TYPE mfa_factor_writes_total counter",
+		"mfa_factor_writes_total 1",
 		"# HELP mfa_factors_unreadable_total Reads of a factor that no sealing key opens, or that is damaged.",
 		"# TYPE mfa_factors_unreadable_total counter",
 		"mfa_factors_unreadable_total 1",

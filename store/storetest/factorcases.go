@@ -135,7 +135,7 @@ func lostSwaps(t *testing.T, b store.Backend) {
 	busy := &forestalled{Backend: b}
 	f := *other
 	f.Factors = store.NewFactors(store.FactorsConfig{
-		Backend: busy, Keyring: NewKeyring(t, keys), Identity: other.identity, Now: f.Clock.Now, SwapLost: func() { f.Lost++ }, Unreadable: func() {},
+		Backend: busy, Keyring: NewKeyring(t, keys), Identity: other.identity, Now: f.Clock.Now, SwapLost: func() { f.Lost++ }, Unreadable: func() {}, Written: func() {},
 	})
 	add := func(factor store.Factor) store.Factor { factor.LastStep++; return factor }
 	busy.meanwhile = func() { other.MustChange(t, "ada", add) }

@@ -44,7 +44,7 @@ func factorsOf(t testing.TB, b store.Backend, sealKeys, id string) *Factors {
 	f := &Factors{Backend: b, Clock: NewClock(), identity: store.NewIdentity(b, id)}
 	f.Pending = store.NewPending(b, NewKeyring(t, sealKeys), time.Minute, f.Clock.Now)
 	f.Factors = store.NewFactors(store.FactorsConfig{
-		Backend: b, Keyring: NewKeyring(t, sealKeys), Identity: f.identity, Now: f.Clock.Now, SwapLost: func() { f.Lost++ }, Unreadable: func() {},
+		Backend: b, Keyring: NewKeyring(t, sealKeys), Identity: f.identity, Now: f.Clock.Now, SwapLost: func() { f.Lost++ }, Unreadable: func() {}, Written: func() {},
 	})
 	return f
 }
@@ -54,7 +54,7 @@ func factorsOf(t testing.TB, b store.Backend, sealKeys, id string) *Factors {
 func (f *Factors) Instance(t testing.TB, b store.Backend, sealKeys string) *store.Factors {
 	t.Helper()
 	return store.NewFactors(store.FactorsConfig{
-		Backend: b, Keyring: NewKeyring(t, sealKeys), Identity: f.identity, Now: f.Clock.Now, SwapLost: func() {}, Unreadable: func() {}, Rewrite: true,
+		Backend: b, Keyring: NewKeyring(t, sealKeys), Identity: f.identity, Now: f.Clock.Now, SwapLost: func() {}, Unreadable: func() {}, Written: func() {}, Rewrite: true,
 	})
 }
 

@@ -39,6 +39,12 @@ func newFewSlots(b store.Backend) fewSlots {
 func initAndReseal(t *testing.T, b store.Backend) {
 	oldKey, newKey := NewSealKey("k1"), NewSealKey("k2")
 	few := newFewSlots(b)
+	// A store with factors is no new one: only an operator who accepts the loss gives it an identity.
+	setEntry(t, b, factorKey("ada"), []byte("a factor"))
+	if id, err := store.InitStore(t.Context(), few, NewKeyring(t, oldKey), false); id != "" || !errors.Is(err, store.ErrIdentity) {
+		t.Fatalf("init of a store with factors = %q, %v; want ErrIdentity", id, err)
+	}
+	setEntry(t, b, factorKey("ada"), nil)
 	id := initStore(t, few, NewKeyring(t, oldKey))
 	factorRotation(t, few, id, oldKey, newKey)
 	if len(few.keys) > 1 {
@@ -76,7 +82,7 @@ func initPart(t *testing.T, b store.Backend, keyring *store.Keyring, id string, 
 	for _, key := range keys[10:20] {
 		setEntry(t, b, key, nil)
 	}
-	f := store.NewFactors(store.FactorsConfig{Backend: b, Keyring: keyring, Identity: store.NewIdentity(b, id), Now: nil, SwapLost: func() {}, Unreadable: func() {}})
+	f := store.NewFactors(store.FactorsConfig{Backend: b, Keyring: keyring, Identity: store.NewIdentity(b, id), Now: nil, SwapLost: func() {}, Unreadable: func() {}, Written: func() {}})
 	absent := fmt.Sprintf("store unavailable: store identity is absent in 10 of %d hash slots: their data was lost, or an earlier init was interrupted", len(keys))
 	_, initErr := store.InitStore(t.Context(), b, keyring, false)
 	_, countErr := f.Count(t.Context())

@@ -34,7 +34,7 @@ func OpenFactors(t testing.TB, backend store.Backend, keyring *store.Keyring, no
 	}
 	return store.NewFactors(store.FactorsConfig{
 		Backend: backend, Keyring: keyring, Identity: store.NewIdentity(backend, id), Now: now,
-		SwapLost: func() {}, Unreadable: func() {},
+		SwapLost: func() {}, Unreadable: func() {}, Written: func() {},
 	})
 }
 
