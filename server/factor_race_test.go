@@ -83,7 +83,7 @@ func entriesReader(t testing.TB, url string) func(account string) entries {
 	return func(account string) (e entries) {
 		t.Helper()
 		_, err := factors.Confirm(t.Context(), account, func(pending *store.PendingKey, factor store.Factor) (store.Factor, error) {
-			if e = (entries{state: factor.State, left: len(factor.RecoveryCodes)}); pending != nil {
+			if e = (entries{state: factor.State, left: len(factor.UnusedCodes())}); pending != nil {
 				e.pending = pending.Secret.Base32()
 			}
 			if factor.Exists() {
