@@ -21,14 +21,14 @@ const (
 )
 
 // Refusal is the error for a request that is understood and not carried out. Nothing has
-// changed.
+// changed, except that a WrongCode of sign-in is counted.
 type Refusal struct {
 	Reason Reason
 
 	// Ahead is how far the clock of the person's device is ahead, for ClockOff; negative: behind.
 	Ahead time.Duration
 
-	// Recovery says that the code was a recovery code, for WrongCode and Locked.
+	// Recovery says that the code was a recovery code, for WrongCode, Replayed and Locked.
 	Recovery bool
 
 	// RetryAfter is the time until the next code may come, for Locked.
