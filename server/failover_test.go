@@ -77,7 +77,11 @@ func TestFailover_LosesNoMoreThanPendingSecrets(t *testing.T) {
 			if c.replicas == 0 && lost == 0 || c.replicas > 0 && lost > 0 {
 				t.Errorf("%d factors lost; want none if a replica had each, and else some", lost)
 			}
-			t.Logf("MFA_REDIS_WAIT_REPLICAS %d: %d of %d acknowledged factors lost; %d confirms had a 503", c.replicas, lost, len(e.confirmed), e.refused)
+			if c.replicas > 0 && e.reusable > 0 {
+				t.Errorf("%d codes were accepted twice; want none if a replica had each", e.reusable)
+			}
+			t.Logf("MFA_REDIS_WAIT_REPLICAS %d: %d of %d acknowledged factors lost, %d confirms had a 503; %d of %d used codes accepted again",
+				c.replicas, lost, len(e.confirmed), e.refused, e.reusable, len(e.verified))
 		})
 	}
 }
@@ -96,13 +100,16 @@ func startClusterWithReplicas(t *testing.T) *storetest.Cluster {
 	return cluster
 }
 
-// enrolments are people who enrol one after the other. Each confirms once.
+// enrolments are people who enrol one after the other. Each confirms once and signs in once.
 type enrolments struct {
 	*instance
+	service http.Header
 
 	tried     atomic.Int64
 	confirmed map[string]string // secrets of the confirms with a 200, by account
 	refused   int               // confirms with a 503
+	verified  map[string]string // codes of the sign-ins with a 200, by account
+	reusable  int               // codes that were accepted twice
 }
 
 func (e *enrolments) run(ctx context.Context) {
@@ -116,6 +123,9 @@ func (e *enrolments) run(ctx context.Context) {
 		switch got := e.call(confirm(e.t, secret, 0), fields); got.status {
 		case http.StatusOK:
 			e.confirmed[account] = secret
+			if code := codesAt(e.t, secret, 1, 1)[0]; e.call(verify(account, code), e.service).status == http.StatusOK {
+				e.verified[account] = code
+			}
 		case http.StatusServiceUnavailable:
 			e.refused++
 		case http.StatusBadRequest: // The pending secret is lost.
@@ -138,6 +148,8 @@ func (e *enrolments) verify(t *testing.T) (lost int) {
 			if key, _ := e.generate(fields); key.Secret != secret && e.call(confirm(t, secret, 0), fields).status != http.StatusBadRequest {
 				t.Errorf("%s has a factor again, and another pending secret", account)
 			}
+		} else if code := e.verified[account]; code != "" && e.call(verify(account, code), e.service).status == http.StatusOK {
+			e.reusable++
 		}
 	}
 	return lost
@@ -149,7 +161,7 @@ func underLoad(t *testing.T, url string, settings ...string) (h *history, e *enr
 	t.Helper()
 	s := startInstance(t, testEnviron(nil, append(settings, "MFA_REDIS_URL="+url, "MFA_STORE_ID="+initStore(url))...))
 	storetest.Eventually(t, func() bool { return s.post(asUser(t, "first")).status == http.StatusOK })
-	h, e = newHistory(), &enrolments{instance: s, confirmed: map[string]string{}}
+	h, e = newHistory(), &enrolments{instance: s, service: http.Header{"X-Service-Key": {s.newServiceKey()}}, confirmed: map[string]string{}, verified: map[string]string{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	load.Go(func() { h.drive(ctx, []*instance{s}, 20, 200) })
