@@ -23,6 +23,7 @@ function say(step, text, tone = "") {
 }
 
 function showState(enabled) {
+  say("status", ""); // What it said may be untrue now.
   $("state").textContent = enabled ? "Sign-in asks for a code after the password." : "Sign-in asks for the password only.";
 }
 
