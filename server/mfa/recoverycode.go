@@ -44,7 +44,7 @@ func parseRecoveryCode(text string) (code store.RecoveryCode, ok bool) {
 	return code, true
 }
 
-// formatRecoveryCode returns the code as XXXX-XXXX-XXXX-XXXX.
+// formatRecoveryCode returns the code in four groups of four symbols, with dashes between them.
 func formatRecoveryCode(code store.RecoveryCode) string {
 	s := symbolsOf(code)
 	return s[:4] + "-" + s[4:8] + "-" + s[8:12] + "-" + s[12:]

@@ -3,6 +3,7 @@ package mfa
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -163,7 +164,7 @@ func (o *Operations) auditVerification(ctx context.Context, principal auth.Princ
 	if v.method != "" {
 		more = append(more, slog.String("kind", string(v.method)))
 	}
-	if v.wait > 0 {
+	if v.wait > 0 && errors.Is(err, v.refusal) { // Otherwise it is unknown whether the wait has started.
 		level, event, more = slog.LevelWarn, "factor_locked", append(more, slog.Int("locked_seconds", int(v.wait.Seconds())))
 	}
 	telemetry.Audit(ctx, level, eventOf(principal, account, event, more)...)

@@ -331,6 +331,12 @@ func TestVerify_SaysNothingThatTheStoreHasNotConfirmed(t *testing.T) {
 			t.Errorf("%v, event %v, %v; want ErrUnavailable alone", response, request.Event, err)
 		}
 	}
+	request := &telemetry.Request{}
+	v := &verification{refusal: &Refusal{Reason: WrongCode}, wait: time.Minute}
+	f.auditVerification(telemetry.WithRequest(t.Context(), request), signIn, "ada", v, store.ErrUnavailable)
+	if strings.Contains(fmt.Sprint(request.Event), "factor_locked") {
+		t.Errorf("event %v of a lock that may not be stored", request.Event)
+	}
 	if got := f.samples("mfa_verify_outcomes_total"); !slices.Equal(got, []string{`{outcome="unavailable"} 2`}) {
 		t.Errorf("metrics %v", got)
 	}
