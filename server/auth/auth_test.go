@@ -6,7 +6,7 @@ import (
 )
 
 func TestNew_RefusesAnIncompleteConfig(t *testing.T) {
-	sound := Config{Keys: fakeKeys{}, KeyTime: time.Second, HMACSecret: []byte(testSecret), KeySet: &KeySet{}, Issuer: testIssuer, Audience: testAudience, Now: time.Now}
+	sound := Config{Keys: &fakeKeys{}, KeyTime: time.Second, HMACSecret: []byte(testSecret), KeySet: &KeySet{}, Issuer: testIssuer, Audience: testAudience, Now: time.Now}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		want   string

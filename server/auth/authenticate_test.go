@@ -17,10 +17,12 @@ const (
 	tokenChallenge = plainChallenge + `, error="invalid_token"`
 )
 
-// TestAuthenticate_Refuses has a row for each way to be refused.
+// TestAuthenticate_Refuses has a row for each way to be refused. Malformed keys, and keys beside a
+// credential that is refused, must not reach the store.
 func TestAuthenticate_Refuses(t *testing.T) {
 	good, key, unknownKey, otherKey := signClaims(t, testClaims()), NewAPIKey(), NewAPIKey(), NewAPIKey()
-	a := newTestAuthenticator(t, fakeKeys{key: {Account: "ada"}, otherKey: {Account: "bob"}})
+	keys := &fakeKeys{apiKeys: map[string]*Principal{key: {Account: "ada"}, otherKey: {Account: "bob"}}}
+	a := newTestAuthenticator(t, keys)
 	parts := strings.Split(good, ".")
 	forged := parts[0] + "." + parts[1] + "." + segment(strings.Repeat("x", 32))
 	payload := func(more string) string {
@@ -60,6 +62,8 @@ func TestAuthenticate_Refuses(t *testing.T) {
 		{"good token, unknown key", join(bearer(good), withKey(unknownKey)), KeyUnknown, tokenChallenge},
 		{"good token, malformed key", join(bearer(good), withKey("x")), KeyMalformed, tokenChallenge},
 		{"bad token, good key", join(bearer(forged), withKey(key)), TokenSignature, tokenChallenge},
+		{"expired token, good key", join(claim("exp", 1), withKey(key)), TokenExpired, tokenChallenge},
+		{"two tokens, good key", join(http.Header{"Authorization": {"Bearer " + good, "Bearer " + good}}, withKey(key)), SeveralCredentials, tokenChallenge},
 		{"good token, two keys", join(bearer(good), http.Header{"X-Api-Key": {key, key}}), SeveralCredentials, tokenChallenge},
 		{"other scheme, good key", join(http.Header{"Authorization": {"Basic YTpi"}}, withKey(key)), SchemeUnknown, plainChallenge},
 		{"token and key of two accounts", join(bearer(good), withKey(otherKey)), AccountsDiffer, tokenChallenge},
@@ -150,7 +154,11 @@ func TestAuthenticate_Refuses(t *testing.T) {
 		{"iat is null", raw(payload(`,"sub":"ada","iat":null`)), TokenClaimUnexpected, tokenChallenge},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			keys.lookups = 0
 			principal, err := a.Authenticate(t.Context(), row.header)
+			if lookedUp := row.cause == KeyUnknown || row.cause == AccountsDiffer; keys.lookups > 0 != lookedUp {
+				t.Errorf("%d look-ups; want one only of a well-formed key: %t", keys.lookups, lookedUp)
+			}
 			refusal, ok := errors.AsType[*Refusal](err)
 			if !ok || principal != (Principal{}) {
 				t.Fatalf("Authenticate = %+v, %v; want no principal and a refusal", principal, err)
@@ -165,10 +173,10 @@ func TestAuthenticate_Refuses(t *testing.T) {
 // TestAuthenticate_Accepts has a row for each unusual form that is valid.
 func TestAuthenticate_Accepts(t *testing.T) {
 	key, unlabelled := NewAPIKey(), NewAPIKey()
-	a := newTestAuthenticator(t, fakeKeys{
+	a := newTestAuthenticator(t, &fakeKeys{apiKeys: map[string]*Principal{
 		key:        {Account: "ada", Label: "key@example.com", KeyID: "key_1"},
 		unlabelled: {Account: "bob"},
-	})
+	}})
 	good := signClaims(t, testClaims())
 	token := Principal{Account: "ada", Label: "ada@example.com", Scheme: Bearer}
 	unnamed := Principal{Account: "ada", Label: "ada", Scheme: Bearer}
@@ -213,7 +221,7 @@ func TestAuthenticate_Accepts(t *testing.T) {
 
 // An email that cannot be shown is ignored: the label is the account.
 func TestAuthenticate_LabelsWithAnEmailThatCanBeShown(t *testing.T) {
-	a := newTestAuthenticator(t, fakeKeys{})
+	a := newTestAuthenticator(t, &fakeKeys{})
 	long := strings.Repeat("x", 242) + "@example.com" // 254 bytes
 	for email, want := range map[string]string{
 		`"ada@example.com"`:        "ada@example.com",
@@ -252,7 +260,7 @@ func TestAuthenticate_LabelsWithAnEmailThatCanBeShown(t *testing.T) {
 
 // What we do not read only has to be JSON, in claims and in header parameters.
 func TestAuthenticate_AcceptsAnyJSONInOtherMembers(t *testing.T) {
-	a := newTestAuthenticator(t, fakeKeys{})
+	a := newTestAuthenticator(t, &fakeKeys{})
 	for _, value := range []string{
 		`null`, `""`, `[]`, `{}`, ` [ 1 , { } ] `, `1e999`, `-0.0E-400`, `123456789012345678901234567890.5`,
 		`{"a":1,"a":2}`, `[{"a":{"b":1,"b":2}}]`, `{"":1,"":2}`, `"\ud800"`, `{"\udfff":"\ud83d"}`, `"\u0000\n\/\ud83d\ude00"`,
@@ -273,7 +281,7 @@ func TestAuthenticate_AcceptsAnyJSONInOtherMembers(t *testing.T) {
 // A malformed auth_time is ignored. The token's holds beside an API key.
 func TestAuthenticate_ReturnsTheTimeOfTheSignIn(t *testing.T) {
 	key := NewAPIKey()
-	a := newTestAuthenticator(t, fakeKeys{key: {Account: "ada"}})
+	a := newTestAuthenticator(t, &fakeKeys{apiKeys: map[string]*Principal{key: {Account: "ada"}}})
 	for value, want := range map[string]time.Time{
 		`1795348800`:      testNow,
 		`1795348800.5`:    testNow.Add(500 * time.Millisecond),
@@ -302,57 +310,24 @@ func TestAuthenticate_ReturnsTheTimeOfTheSignIn(t *testing.T) {
 	}
 }
 
-// Malformed keys and forged tokens must not reach the store.
-func TestAuthenticate_LooksUpNoKeyOfARefusedRequest(t *testing.T) {
-	var calls int
-	key := NewAPIKey()
-	a := newTestAuthenticator(t, finderFunc(func(context.Context, string) (Principal, error) {
-		calls++
-		return Principal{Account: "ada"}, nil
-	}))
-	good := signClaims(t, testClaims())
-	for name, header := range map[string]http.Header{
-		"a malformed key":                withKey(key[:len(key)-1]),
-		"two keys":                       {"X-Api-Key": {key, key}},
-		"a key beside a forged token":    join(bearer(badly(`{"alg":"HS256"}`)), withKey(key)),
-		"a key beside an expired token":  join(bearer(signClaims(t, change("exp", 1))), withKey(key)),
-		"a key beside two tokens":        join(http.Header{"Authorization": {"Bearer " + good, "Bearer " + good}}, withKey(key)),
-		"a key beside an unknown scheme": join(http.Header{"Authorization": {"Basic YTpi"}}, withKey(key)),
-		"a token":                        bearer(good),
-	} {
-		if _, err := a.Authenticate(t.Context(), header); calls != 0 {
-			t.Errorf("%s: %d look-ups, error %v; want none", name, calls, err)
-		}
-		calls = 0
-	}
-	if _, err := a.Authenticate(t.Context(), join(bearer(good), withKey(key))); calls != 1 || err != nil {
-		t.Errorf("a good token and key: %d look-ups, error %v; want one", calls, err)
-	}
-}
-
-func TestAuthenticate_ReturnsTheErrorOfTheLookUp(t *testing.T) {
-	key := NewAPIKey()
-	a := newTestAuthenticator(t, fakeKeys{key: nil})
-	for name, header := range map[string]http.Header{
-		"API key":           withKey(key),
-		"token and API key": join(bearer(signClaims(t, testClaims())), withKey(key)),
-	} {
-		if got, err := a.Authenticate(t.Context(), header); !errors.Is(err, errLookup) || got != (Principal{}) {
-			t.Errorf("%s: %+v, %v; want no principal and the KeyFinder's error", name, got, err)
-		}
-	}
-}
-
-func TestAuthenticate_LimitsTheTimeOfTheLookUp(t *testing.T) {
+// The error of a look-up is no refusal, and KeyTime limits the look-up.
+func TestAuthenticate_ReturnsTheErrorOfTheLookUpInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newTestAuthenticator(t, finderFunc(func(ctx context.Context, _ string) (Principal, error) {
-			<-ctx.Done()
-			return Principal{}, ctx.Err()
-		}))
-		began := time.Now()
-		_, err := a.Authenticate(t.Context(), withKey(NewAPIKey()))
-		if took := time.Since(began); took != time.Second || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Authenticate ended after %v with %v; want the deadline after KeyTime", took, err)
+		key, serviceKey := NewAPIKey(), NewServiceKey()
+		a := newTestAuthenticator(t, &fakeKeys{apiKeys: map[string]*Principal{key: nil}, serviceKeys: map[string]*Principal{serviceKey: nil}})
+		for name, call := range map[string]struct {
+			authenticate func(context.Context, http.Header) (Principal, error)
+			header       http.Header
+		}{
+			"API key":           {a.Authenticate, withKey(key)},
+			"token and API key": {a.Authenticate, join(bearer(signClaims(t, testClaims())), withKey(key))},
+			"service key":       {a.AuthenticateService, withServiceKey(serviceKey)},
+		} {
+			began := time.Now()
+			got, err := call.authenticate(t.Context(), call.header)
+			if took := time.Since(began); took != time.Second || !errors.Is(err, errLookup) || got != (Principal{}) {
+				t.Errorf("%s: %+v, %v after %v; want no principal and the KeyFinder's error after KeyTime", name, got, err, took)
+			}
 		}
 	})
 }
@@ -360,7 +335,7 @@ func TestAuthenticate_LimitsTheTimeOfTheLookUp(t *testing.T) {
 // Before the first JWK set is loaded, a token for it is neither accepted nor refused.
 func TestAuthenticate_ReturnsErrKeysUnavailableBeforeTheFirstSet(t *testing.T) {
 	private, _ := newKey(t, jwt.SigningMethodES256)
-	a := newTestAuthenticator(t, fakeKeys{})
+	a := newTestAuthenticator(t, &fakeKeys{})
 	a.tokens.keys.keys.Store(nil)
 	if got, err := a.Authenticate(t.Context(), bearer(signWith(t, jwt.SigningMethodES256, private, "k"))); !errors.Is(err, ErrKeysUnavailable) || got != (Principal{}) {
 		t.Errorf("Authenticate = %+v, %v; want ErrKeysUnavailable", got, err)

@@ -45,7 +45,7 @@ func TestKeySet_AwaitsOnlyUnknownKids(t *testing.T) {
 	private, public := newKey(t, jwt.SigningMethodES256)
 	set := newEmptySet(t, func() time.Time { return testNow })
 	set.keys.Store(&[]verificationKey{{"k", jwt.SigningMethodES256, public}})
-	a := newTestAuthenticator(t, fakeKeys{})
+	a := newTestAuthenticator(t, &fakeKeys{})
 	a.tokens.keys = set
 	if _, err := a.Authenticate(t.Context(), bearer(signWith(t, jwt.SigningMethodES256, private, "k"))); err != nil {
 		t.Errorf("a known kid: %v", err)

@@ -32,37 +32,36 @@ const (
 // testNow is the time on the clock of every test.
 var testNow = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// fakeKeys is a KeyFinder with the API keys of a test. The look-up of a nil principal fails.
-type fakeKeys map[string]*Principal
+// fakeKeys is a KeyFinder with the keys of a test. It counts the look-ups. That of a nil principal
+// fails when its time is over.
+type fakeKeys struct {
+	apiKeys, serviceKeys map[string]*Principal
+	lookups              int
+}
 
 var errLookup = errors.New("look-up failed")
 
-// FindServiceKey implements KeyFinder.
-func (f fakeKeys) FindServiceKey(ctx context.Context, key string) (Principal, error) {
-	return f.FindAPIKey(ctx, key)
+// FindAPIKey implements KeyFinder.
+func (f *fakeKeys) FindAPIKey(ctx context.Context, key string) (Principal, error) {
+	return f.find(ctx, f.apiKeys, key)
 }
 
-func (f fakeKeys) FindAPIKey(_ context.Context, key string) (Principal, error) {
-	principal, ok := f[key]
+// FindServiceKey implements KeyFinder.
+func (f *fakeKeys) FindServiceKey(ctx context.Context, key string) (Principal, error) {
+	return f.find(ctx, f.serviceKeys, key)
+}
+
+func (f *fakeKeys) find(ctx context.Context, keys map[string]*Principal, key string) (Principal, error) {
+	f.lookups++
+	principal, ok := keys[key]
 	switch {
 	case !ok:
 		return Principal{}, ErrUnknownKey
 	case principal == nil:
+		<-ctx.Done()
 		return Principal{Account: "partial"}, errLookup
 	}
 	return *principal, nil
-}
-
-// finderFunc is a KeyFinder.
-type finderFunc func(ctx context.Context, key string) (Principal, error)
-
-// FindServiceKey implements KeyFinder.
-func (f finderFunc) FindServiceKey(ctx context.Context, key string) (Principal, error) {
-	return f(ctx, key)
-}
-
-func (f finderFunc) FindAPIKey(ctx context.Context, key string) (Principal, error) {
-	return f(ctx, key)
 }
 
 // newTestAuthenticator verifies HS256 tokens with testSecret and all others with keys.

@@ -36,7 +36,7 @@ func TestAuthenticate_UsesEachKeyForItsOwnAlgorithm(t *testing.T) {
 		members = append(members, jwk(t, public, method.Alg(), method.Alg(), nil))
 	}
 	keys := mustParse(t, members...)
-	a := newTestAuthenticator(t, fakeKeys{}, keys...)
+	a := newTestAuthenticator(t, &fakeKeys{}, keys...)
 	for _, method := range setMethods {
 		for _, kid := range []string{method.Alg(), ""} {
 			want := Principal{Account: "ada", Label: "ada@example.com", Scheme: Bearer, KeyID: method.Alg()}
@@ -57,7 +57,7 @@ func TestAuthenticate_RefusesChangedTokens(t *testing.T) {
 	eve := strings.Split(signClaims(t, change("sub", "eve")), ".")[1]
 	for _, method := range setMethods {
 		private, public := newKey(t, method)
-		a := newTestAuthenticator(t, fakeKeys{}, verificationKey{"k", method, public})
+		a := newTestAuthenticator(t, &fakeKeys{}, verificationKey{"k", method, public})
 		parts := strings.Split(signWith(t, method, private, "k"), ".")
 		_, err := a.Authenticate(t.Context(), bearer(parts[0]+"."+eve+"."+parts[2]))
 		wantRefusal(t, err, TokenSignature)
@@ -88,7 +88,7 @@ func TestAuthenticate_ConfusesNoKeys(t *testing.T) {
 		"no key verifies alg none":               {keys[:1], signWith(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "k"), TokenAlgorithm},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := newTestAuthenticator(t, fakeKeys{}, c.keys...).Authenticate(t.Context(), bearer(c.token))
+			_, err := newTestAuthenticator(t, &fakeKeys{}, c.keys...).Authenticate(t.Context(), bearer(c.token))
 			wantRefusal(t, err, c.cause)
 		})
 	}
@@ -98,7 +98,7 @@ func TestAuthenticate_ConfusesNoKeys(t *testing.T) {
 // no other token is.
 func TestAuthenticate_RefusesAlgorithmsWithoutKeys(t *testing.T) {
 	private, public := newKey(t, jwt.SigningMethodES256)
-	a := newTestAuthenticator(t, fakeKeys{}, verificationKey{"k", jwt.SigningMethodES256, public})
+	a := newTestAuthenticator(t, &fakeKeys{}, verificationKey{"k", jwt.SigningMethodES256, public})
 	a.tokens.secret = nil
 	for _, secret := range []string{"", testSecret} {
 		_, err := a.Authenticate(t.Context(), bearer(signWith(t, jwt.SigningMethodHS256, []byte(secret), "")))
@@ -113,7 +113,7 @@ func TestAuthenticate_RefusesAlgorithmsWithoutKeys(t *testing.T) {
 func TestAuthenticate_IgnoresKeysThatATokenBrings(t *testing.T) {
 	private, _ := newKey(t, jwt.SigningMethodES256)
 	_, genuine := newKey(t, jwt.SigningMethodES256)
-	a := newTestAuthenticator(t, fakeKeys{}, verificationKey{"k", jwt.SigningMethodES256, genuine})
+	a := newTestAuthenticator(t, &fakeKeys{}, verificationKey{"k", jwt.SigningMethodES256, genuine})
 	for name, value := range map[string]any{"jku": "https://evil.test", "x5u": "https://evil.test", "x5c": []string{"MIIB"}, "jwk": "own"} {
 		forged := jwt.NewWithClaims(jwt.SigningMethodES256, testClaims())
 		forged.Header["kid"], forged.Header[name] = "k", value
@@ -297,7 +297,7 @@ func TestParseKeySet_TellsAmbiguousKeys(t *testing.T) {
 			if err != nil || !slices.Equal(faults, c.faults) {
 				t.Fatalf("faults %v, %v; want %v", faults, err, c.faults)
 			}
-			_, err = newTestAuthenticator(t, fakeKeys{}, keys...).Authenticate(t.Context(), bearer(c.token))
+			_, err = newTestAuthenticator(t, &fakeKeys{}, keys...).Authenticate(t.Context(), bearer(c.token))
 			if c.refused {
 				wantRefusal(t, err, TokenKeyUnknown)
 			} else if err != nil {

@@ -83,14 +83,15 @@ func wantSet(t *testing.T, set *KeySet, want bool) {
 	}
 }
 
-// badResponses are responses that are no JWK set, each with the error that is logged.
-func badResponses(t *testing.T, good string) map[string]struct {
-	handler http.HandlerFunc
-	err     string
-} {
+func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
+	good := testSet(t)
 	elsewhere := httptest.NewServer(respond(http.StatusOK, good))
 	t.Cleanup(elsewhere.Close)
-	return map[string]struct {
+	issuer, set := newIssuerServer(t, nil)
+	if err := set.Check(t.Context()); err == nil || err.Error() != "no JWK set was loaded yet" {
+		t.Errorf("before the first refresh: Check = %v", err)
+	}
+	for name, bad := range map[string]struct {
 		handler http.HandlerFunc
 		err     string
 	}{
@@ -105,13 +106,7 @@ func badResponses(t *testing.T, good string) map[string]struct {
 			fmt.Fprint(w, good)
 		}, "read JWK set: unexpected EOF"},
 		"no key": {respond(http.StatusOK, `{"keys":[]}`), "JWK set has no key that can verify a token"},
-	}
-}
-
-func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
-	good := testSet(t)
-	issuer, set := newIssuerServer(t, nil)
-	for name, bad := range badResponses(t, good) {
+	} {
 		issuer.handle(bad.handler)
 		issuer.log.Reset()
 		if set.refresh(t.Context()) || !set.Loaded().IsZero() {
@@ -132,49 +127,42 @@ func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
 	wantSet(t, set, true)
 }
 
-func TestKeySet_KeepsLastGoodSetOnFailure(t *testing.T) {
-	good := testSet(t)
-	issuer, set := newIssuerServer(t, respond(http.StatusOK, good))
-	if !set.refresh(t.Context()) {
-		t.Fatal(issuer.log.String())
-	}
-	set.now = func() time.Time { return testNow.Add(time.Hour) }
-	for name, bad := range badResponses(t, testSet(t)) {
-		before := set.keys.Load()
-		issuer.handle(bad.handler)
-		issuer.log.Reset()
-		if set.refresh(t.Context()) || set.keys.Load() != before || !set.Loaded().Equal(testNow) {
-			t.Errorf("%s: it replaces the last good set", name)
-		}
-		wantSet(t, set, true)
-		if want := "JWK set was not refreshed; the last good one stays: " + bad.err; set.Warning() != want {
-			t.Errorf("%s: Warning = %q; want %q", name, set.Warning(), want)
-		}
-		if want := "level=WARN msg=\"JWK set was not refreshed; the last good one stays\" error=" + strconv.Quote(bad.err) + "\n"; issuer.log.String() != want {
-			t.Errorf("%s: log %swant %s", name, issuer.log.String(), want)
-		}
-	}
-}
-
-func TestKeySet_WarnsUntilTheNextGoodSet(t *testing.T) {
-	issuer, set := newIssuerServer(t, respond(http.StatusOK, `{"keys":[]}`))
-	if err := set.Check(t.Context()); err == nil || err.Error() != "no JWK set was loaded yet" || set.Warning() != "" {
-		t.Errorf("before the first refresh: Check = %v, Warning = %q", err, set.Warning())
-	}
+// A failure leaves the last good set in place. A good set replaces it, also without its key.
+func TestKeySet_KeepsTheLastGoodSet(t *testing.T) {
+	now := testNow
+	issuer, set := newIssuerServer(t, nil)
+	set.now = func() time.Time { return now }
+	_, other := newKey(t, jwt.SigningMethodES256)
 	good := respond(http.StatusOK, testSet(t))
 	for _, step := range []struct {
+		name    string
 		handler http.HandlerFunc
-		warning string
+		fault   string // empty: the set is replaced
+		hasKey  bool   // k
 	}{
-		{good, ""},
-		{respond(http.StatusOK, `{"keys":[]}`), keptSet + ": JWK set has no key that can verify a token"},
-		{respond(http.StatusNotFound, ""), keptSet + ": read JWK set: status 404; want 200"},
-		{good, ""},
+		{"the first", good, "", true},
+		{"no keys", respond(http.StatusOK, `{"keys":[]}`), "JWK set has no key that can verify a token", true},
+		{"another failure", respond(http.StatusNotFound, ""), "read JWK set: status 404; want 200", true},
+		{"the first again", good, "", true},
+		{"a failure again", respond(http.StatusNotFound, ""), "read JWK set: status 404; want 200", true},
+		{"another key", respond(http.StatusOK, `{"keys":[`+jwk(t, other, "l", "ES256", nil)+`]}`), "", false},
 	} {
+		now = now.Add(time.Hour)
+		loaded, warning, log := now, "", ""
+		if step.fault != "" {
+			loaded, warning = set.Loaded(), "JWK set was not refreshed; the last good one stays: "+step.fault
+			log = `level=WARN msg="JWK set was not refreshed; the last good one stays" error=` + strconv.Quote(step.fault) + "\n"
+		}
 		issuer.handle(step.handler)
-		set.refresh(t.Context())
-		if set.Warning() != step.warning || set.Check(t.Context()) != nil {
-			t.Errorf("Warning = %q, Check = %v; want %q and no error", set.Warning(), set.Check(t.Context()), step.warning)
+		issuer.log.Reset()
+		if set.refresh(t.Context()) != (step.fault == "") || !set.Loaded().Equal(loaded) || set.Check(t.Context()) != nil {
+			t.Errorf("%s: set of %v, Check = %v; want that of %v", step.name, set.Loaded(), set.Check(t.Context()), loaded)
+		}
+		if set.Warning() != warning || issuer.log.String() != log {
+			t.Errorf("%s: Warning = %q, log %swant %q", step.name, set.Warning(), issuer.log.String(), warning)
+		}
+		if _, ok := selectKey(*set.keys.Load(), "k", "ES256"); ok != step.hasKey {
+			t.Errorf("%s: the set has the key k: %t", step.name, ok)
 		}
 	}
 }
@@ -219,18 +207,6 @@ func TestKeySet_LogsUnusableKeysOnce(t *testing.T) {
 	issuer.handle(respond(http.StatusOK, `{"keys":[`+usable+`,`+secret+`]}`))
 	if set.refresh(t.Context()); issuer.log.Len() != 0 {
 		t.Errorf("after a failure: log %s; want none", issuer.log.String())
-	}
-}
-
-func TestKeySet_DropsKeysThatLeft(t *testing.T) {
-	issuer, set := newIssuerServer(t, respond(http.StatusOK, testSet(t)))
-	set.refresh(t.Context())
-	wantSet(t, set, true)
-	_, public := newKey(t, jwt.SigningMethodES256)
-	issuer.handle(respond(http.StatusOK, `{"keys":[`+jwk(t, public, "l", "ES256", nil)+`]}`))
-	set.refresh(t.Context())
-	if _, ok := selectKey(*set.keys.Load(), "k", "ES256"); ok {
-		t.Error("a withdrawn key still verifies tokens")
 	}
 }
 

@@ -1,32 +1,11 @@
 package auth
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 )
-
-// twoKinds is a KeyFinder with keys of both kinds. It counts the look-ups.
-type twoKinds struct {
-	apiKeys, serviceKeys fakeKeys
-	lookups              int
-}
-
-// FindAPIKey implements KeyFinder.
-func (k *twoKinds) FindAPIKey(ctx context.Context, key string) (Principal, error) {
-	k.lookups++
-	return k.apiKeys.FindAPIKey(ctx, key)
-}
-
-// FindServiceKey implements KeyFinder.
-func (k *twoKinds) FindServiceKey(ctx context.Context, key string) (Principal, error) {
-	k.lookups++
-	return k.serviceKeys.FindServiceKey(ctx, key)
-}
 
 func withServiceKey(keys ...string) http.Header { return http.Header{"X-Service-Key": keys} }
 
@@ -35,9 +14,9 @@ func withServiceKey(keys ...string) http.Header { return http.Header{"X-Service-
 func TestAuthenticateService_Refuses(t *testing.T) {
 	key, apiKey, unknown := NewServiceKey(), NewAPIKey(), NewServiceKey()
 	asServiceKey := serviceKeyPrefix + strings.TrimPrefix(apiKey, apiKeyPrefix)
-	keys := &twoKinds{
-		apiKeys:     fakeKeys{apiKey: {Account: "ada"}, asServiceKey: {Account: "ada"}},
-		serviceKeys: fakeKeys{key: {KeyID: "key_1"}},
+	keys := &fakeKeys{
+		apiKeys:     map[string]*Principal{apiKey: {Account: "ada"}, asServiceKey: {Account: "ada"}},
+		serviceKeys: map[string]*Principal{key: {KeyID: "key_1"}},
 	}
 	a := newTestAuthenticator(t, keys)
 	good := bearer(signClaims(t, testClaims()))
@@ -85,7 +64,7 @@ func TestAuthenticateService_Refuses(t *testing.T) {
 // A service key opens no operation of accounts, alone or beside a good credential.
 func TestAuthenticate_RefusesAServiceKey(t *testing.T) {
 	key, apiKey := NewServiceKey(), NewAPIKey()
-	a := newTestAuthenticator(t, &twoKinds{apiKeys: fakeKeys{apiKey: {Account: "ada"}}, serviceKeys: fakeKeys{key: {}}})
+	a := newTestAuthenticator(t, &fakeKeys{apiKeys: map[string]*Principal{apiKey: {Account: "ada"}}, serviceKeys: map[string]*Principal{key: {}}})
 	good := bearer(signClaims(t, testClaims()))
 	for name, row := range map[string]struct {
 		header http.Header
@@ -111,31 +90,9 @@ func TestAuthenticate_RefusesAServiceKey(t *testing.T) {
 
 func TestAuthenticateService_ReturnsThePrincipalOfTheKey(t *testing.T) {
 	key := NewServiceKey()
-	a := newTestAuthenticator(t, &twoKinds{apiKeys: fakeKeys{key: {Account: "ada"}}, serviceKeys: fakeKeys{key: {KeyID: "key_1"}}})
+	a := newTestAuthenticator(t, &fakeKeys{apiKeys: map[string]*Principal{key: {Account: "ada"}}, serviceKeys: map[string]*Principal{key: {KeyID: "key_1"}}})
 	want := Principal{Scheme: ServiceKey, KeyID: "key_1"}
 	if got, err := a.AuthenticateService(t.Context(), withServiceKey(key)); err != nil || got != want {
 		t.Errorf("AuthenticateService = %+v, %v; want %+v", got, err, want)
 	}
-}
-
-func TestAuthenticateService_ReturnsTheErrorOfTheLookUp(t *testing.T) {
-	key := NewServiceKey()
-	a := newTestAuthenticator(t, fakeKeys{key: nil})
-	if got, err := a.AuthenticateService(t.Context(), withServiceKey(key)); !errors.Is(err, errLookup) || got != (Principal{}) {
-		t.Errorf("AuthenticateService = %+v, %v; want no principal and the KeyFinder's error", got, err)
-	}
-}
-
-func TestAuthenticateService_LimitsTheTimeOfTheLookUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newTestAuthenticator(t, finderFunc(func(ctx context.Context, _ string) (Principal, error) {
-			<-ctx.Done()
-			return Principal{}, ctx.Err()
-		}))
-		began := time.Now()
-		_, err := a.AuthenticateService(t.Context(), withServiceKey(NewServiceKey()))
-		if took := time.Since(began); took != time.Second || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("AuthenticateService ended after %v with %v; want the deadline after KeyTime", took, err)
-		}
-	})
 }

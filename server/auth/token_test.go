@@ -95,7 +95,7 @@ func microseconds(claim any) int64 {
 // a refused token has a cause.
 func wantAgreement(t *testing.T, token string) {
 	t.Helper()
-	got, err := newTestAuthenticator(t, fakeKeys{}).tokens.verify(t.Context(), token)
+	got, err := newTestAuthenticator(t, &fakeKeys{}).tokens.verify(t.Context(), token)
 	if err != nil {
 		refusal, ok := errors.AsType[*Refusal](err)
 		if !ok && !errors.Is(err, ErrKeysUnavailable) || ok && refusal.Cause == "" || got != (Principal{}) {
@@ -177,7 +177,7 @@ func TestTokenVerifier_AgreesOnTheSoundSeeds(t *testing.T) {
 		sign(headers()[0], payloads()[0]), sign(headers()[1], payloads()[1]), sign(headers()[2], payloads()[2]),
 		sign(headers()[0], payloads()[3]), sign(headers()[0], payloads()[4]), sign(headers()[0], payloads()[5]),
 	} {
-		ours, err := newTestAuthenticator(t, fakeKeys{}).tokens.verify(t.Context(), token)
+		ours, err := newTestAuthenticator(t, &fakeKeys{}).tokens.verify(t.Context(), token)
 		theirs, other := verifyIndependently(token)
 		if err != nil || other != nil || ours != theirs || ours.Account != "ada" {
 			t.Errorf("verify = %+v, %v; the other verifier says %+v, %v", ours, err, theirs, other)
@@ -191,15 +191,5 @@ func TestClaims_RefusesAFaultWithoutACause(t *testing.T) {
 	validator := jwt.NewValidator(jwt.WithSubject("bob"))
 	if cause := c.validate(validator); cause != TokenClaimUnexpected {
 		t.Errorf("cause %q; want %s", cause, TokenClaimUnexpected)
-	}
-}
-
-func TestCanonical_RefusesStrayBits(t *testing.T) {
-	// Lenient decoding reads A from both QQ and QR.
-	if _, err := base64.RawURLEncoding.DecodeString("QR"); err != nil {
-		t.Fatal("lenient decoding refuses the example too")
-	}
-	if _, err := canonical.DecodeString("QR"); err == nil {
-		t.Error("QR was decoded")
 	}
 }
