@@ -226,13 +226,6 @@ func TestConfirm_Refuses(t *testing.T) {
 
 // The first response may have been lost.
 func TestConfirm_RepeatsItsResponse(t *testing.T) {
-	set := func(change func(store.Factor) store.Factor) func(*fixture) {
-		return func(f *fixture) {
-			if _, err := f.c.Factors.Change(f.Context(), "ada", func(factor store.Factor) (store.Factor, error) { return change(factor), nil }); err != nil {
-				f.Fatal(err)
-			}
-		}
-	}
 	for name, row := range map[string]struct {
 		after  time.Duration
 		change func(*fixture)
@@ -331,29 +324,18 @@ func TestConfirm_IsRepeatedAfterALostSwap(t *testing.T) {
 }
 
 func TestConfirm_DemandsStepUpToReplaceAFactor(t *testing.T) {
-	for _, exists := range []bool{false, true} {
-		f := newFixture(t)
-		if exists {
-			f.enrol(otherSecret)
-		}
-		f.pend(rfcSecret)
-		f.c.StepUp.MaxAge = time.Hour
-		before := f.entries()
-		_, err := f.confirm(rfcSecret, 0)
-		if !exists {
-			if err != nil {
-				t.Errorf("without a factor: %v", err)
-			}
-			continue
-		}
-		if !errors.Is(err, auth.ErrPersonRequired) || f.event != noEvent || !cmp.Equal(before, f.entries()) {
-			t.Errorf("by an API key: %v, event %s; want ErrPersonRequired, and that nothing changed", err, f.event)
-		}
-		f.wantMetrics(`{outcome="confirmed"} 1`, `{outcome="step_up"} 1`, "count 1")
-		f.caller.Scheme, f.caller.AuthTime = auth.Bearer, startOf(someStep)
-		if _, err := f.confirm(rfcSecret, 0); err != nil {
-			t.Errorf("by a person who has just signed in: %v", err)
-		}
+	f := newFixture(t)
+	f.c.StepUp.MaxAge = time.Hour
+	f.enrol(otherSecret) // by an API key: there is no factor to replace
+	f.pend(rfcSecret)
+	before := f.entries()
+	if _, err := f.confirm(rfcSecret, 0); !errors.Is(err, auth.ErrPersonRequired) || f.event != noEvent || !cmp.Equal(before, f.entries()) {
+		t.Errorf("by an API key: %v, event %s; want ErrPersonRequired, and that nothing changed", err, f.event)
+	}
+	f.wantMetrics(`{outcome="confirmed"} 1`, `{outcome="step_up"} 1`, "count 1")
+	f.caller.Scheme, f.caller.AuthTime = auth.Bearer, startOf(someStep)
+	if _, err := f.confirm(rfcSecret, 0); err != nil {
+		t.Errorf("by a person who has just signed in: %v", err)
 	}
 }
 

@@ -154,14 +154,21 @@ func TestFactor_DemandsStepUp(t *testing.T) {
 }
 
 func TestFactor_NeedsAPrincipal(t *testing.T) {
-	o, _, _ := newOperations(t)
+	o, memory, _ := newOperations(t)
+	generate := func(ctx context.Context, o *Operations) error {
+		_, err := o.GenerateTOTPKey(ctx, gen.GenerateTOTPKeyRequestObject{})
+		return err
+	}
 	confirm := func(ctx context.Context, o *Operations) error {
 		_, err := o.ConfirmTOTPRegistration(ctx, gen.ConfirmTOTPRegistrationRequestObject{})
 		return err
 	}
-	for name, call := range map[string]operation{"confirm": confirm, "info": info("", false), "remove": remove(""), "settings": settings(nil, nil)} {
+	for name, call := range map[string]operation{"generate": generate, "confirm": confirm, "info": info("", false), "remove": remove(""), "settings": settings(nil, nil)} {
 		if err := call(t.Context(), o); !errors.Is(err, errNoPrincipal) {
 			t.Errorf("%s: %v; want errNoPrincipal", name, err)
 		}
+	}
+	if entries, err := store.Entries(t.Context(), memory, "mfa:{"); err != nil || len(entries) != 0 {
+		t.Errorf("the store holds %d entries, %v; want none", len(entries), err)
 	}
 }
