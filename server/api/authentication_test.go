@@ -11,13 +11,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/go-cmp/cmp"
 
 	"quiva.ai/mfa/server/auth"
 	"quiva.ai/mfa/store"
@@ -41,87 +39,35 @@ func newTokenWithHeader(t testing.TB, method jwt.SigningMethod, key any, name st
 	return text
 }
 
-// TestAuthentication_Refuses has a row for each kind of refusal. Package auth tests all rules
-// of tokens.
+// TestAuthentication_Refuses has a row for each kind of credential. Package auth tests all rules.
 func TestAuthentication_Refuses(t *testing.T) {
 	a := newTestAPI(t)
-	key, good, secret := a.newAPIKey("ada"), newToken(t, "ada", nil), []byte(testSecret)
+	key, good := a.newAPIKey("ada"), newToken(t, "ada", nil)
 	if got := a.post(join(bearer(good), withKey(key))); got.status != http.StatusOK {
 		t.Fatalf("%d %s; the credentials that the rows change must be good", got.status, got.body)
 	}
 	a.lines()
-	token := func(name string, value any) http.Header {
-		return bearer(newToken(t, "ada", jwt.MapClaims{name: value}))
-	}
-	lookUp, refusals := map[string]int{"get": 1}, map[string]int{}
 	for _, row := range []struct {
 		name      string
 		header    http.Header
 		cause     auth.Cause
 		challenge string
-		calls     map[string]int // to the store
 	}{
-		{"no credentials", nil, auth.NoCredentials, plainChallenge, nil},
-		{"identity headers", http.Header{"X-User-Id": {"ada"}, "X-Forwarded-User": {"ada"}}, auth.NoCredentials, plainChallenge, nil},
-		{"token in a cookie", http.Header{"Cookie": {"token=" + good}}, auth.NoCredentials, plainChallenge, nil},
-		{"another scheme", http.Header{"Authorization": {"Basic YTpi"}}, auth.SchemeUnknown, plainChallenge, nil},
-		{"two tokens", http.Header{"Authorization": {"Bearer " + good, "Bearer " + good}}, auth.SeveralCredentials, tokenChallenge, nil},
-		{"two API keys", http.Header{"X-Api-Key": {key, key}}, auth.SeveralCredentials, plainChallenge, nil},
-		{"malformed API key", withKey(strings.ToUpper(key)), auth.KeyMalformed, plainChallenge, nil},
-		{"unknown API key", withKey(auth.NewAPIKey()), auth.KeyUnknown, plainChallenge, lookUp},
-		{"good token, unknown API key", join(bearer(good), withKey(auth.NewAPIKey())), auth.KeyUnknown, tokenChallenge, lookUp},
-		{"bad token, good API key", join(bearer("a.b.c"), withKey(key)), auth.TokenMalformed, tokenChallenge, nil},
-		{"token and API key of two accounts", join(asUser(t, "bob"), withKey(key)), auth.AccountsDiffer, tokenChallenge, lookUp},
-		{"malformed token", bearer(good + ".x"), auth.TokenMalformed, tokenChallenge, nil},
-		{"alg none", bearer(newTokenWithHeader(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "typ", "JWT")), auth.TokenAlgorithm, tokenChallenge, nil},
-		{"another signing key", bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, secret[1:], "typ", "JWT")), auth.TokenSignature, tokenChallenge, nil},
-		{"another typ", bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, secret, "typ", "dpop+jwt")), auth.TokenHeaderUnexpected, tokenChallenge, nil},
-		{"sub not a string", token("sub", 7), auth.TokenClaimUnexpected, tokenChallenge, nil},
-		{"no sub", token("sub", nil), auth.TokenClaimMissing, tokenChallenge, nil},
-		{"another issuer", token("iss", testIssuer+"/"), auth.TokenIssuer, tokenChallenge, nil},
-		{"another audience", token("aud", "other"), auth.TokenAudience, tokenChallenge, nil},
-		{"expired", token("exp", time.Now().Add(-time.Minute).Unix()), auth.TokenExpired, tokenChallenge, nil},
-		{"not yet valid", token("nbf", time.Now().Add(time.Minute).Unix()), auth.TokenNotYetValid, tokenChallenge, nil},
+		{"no credentials", nil, auth.NoCredentials, plainChallenge},
+		{"unknown API key", withKey(auth.NewAPIKey()), auth.KeyUnknown, plainChallenge},
+		{"expired token", bearer(newToken(t, "ada", jwt.MapClaims{"exp": time.Now().Add(-time.Minute).Unix()})), auth.TokenExpired, tokenChallenge},
+		{"token and API key of two accounts", join(asUser(t, "bob"), withKey(key)), auth.AccountsDiffer, tokenChallenge},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			a.backend.calls = nil
 			got := a.post(row.header)
-			if got.status != http.StatusUnauthorized || got.body != refusedBody {
-				t.Errorf("%d %s; want 401 %s", got.status, got.body, refusedBody)
-			}
-			if challenge := got.header.Get("Www-Authenticate"); challenge != row.challenge {
-				t.Errorf("challenge %s; want %s", challenge, row.challenge)
+			if got.status != http.StatusUnauthorized || got.body != refusedBody || got.header.Get("Www-Authenticate") != row.challenge {
+				t.Errorf("%d %s, challenge %s; want 401 %s, %s", got.status, got.body, got.header.Get("Www-Authenticate"), refusedBody, row.challenge)
 			}
 			if line := a.line(); line["cause"] != string(row.cause) || line["level"] != "INFO" || line["error"] != nil {
 				t.Errorf("log line %v; want INFO and cause %s alone", line, row.cause)
 			}
-			if diff := cmp.Diff(row.calls, a.backend.calls); diff != "" {
-				t.Errorf("calls to the store (-want +got):\n%s", diff)
-			}
-			refusals[string(row.cause)]++
+			a.wantMetric(t, fmt.Sprintf(`mfa_refusals_total{cause=%q} 1`, row.cause))
 		})
-	}
-	for cause, count := range refusals {
-		a.wantMetric(t, fmt.Sprintf(`mfa_refusals_total{cause=%q} %d`, cause, count))
-	}
-}
-
-func TestAuthentication_Accepts(t *testing.T) {
-	a := newTestAPI(t)
-	good := newToken(t, "ada", nil)
-	for name, header := range map[string]http.Header{
-		"an API key":                       withKey(a.newAPIKey("ada")),
-		"a token and an API key":           join(bearer(good), withKey(a.newAPIKey("ada"))),
-		"a scheme in any case, spaces":     {"Authorization": {"bEaReR    " + good}},
-		"a token and an identity header":   join(bearer(good), http.Header{"X-User-Id": {"eve"}}),
-		"a token that expired just now":    bearer(newToken(t, "ada", jwt.MapClaims{"exp": time.Now().Add(-20 * time.Second).Unix()})),
-		"a token with a typ in any case":   bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, []byte(testSecret), "typ", "application/AT+JWT")),
-		"a token with an unknown claim":    bearer(newToken(t, "ada", jwt.MapClaims{"SUB": "eve"})),
-		"an account of the longest length": asUser(t, strings.Repeat("x", auth.MaxAccount)),
-	} {
-		if got := a.send(http.MethodPost, generatePath+"?access_token=x&X-Api-Key=y", header, http.NoBody); got.status != http.StatusOK {
-			t.Errorf("%s: %d %s; want 200", name, got.status, got.body)
-		}
 	}
 }
 

@@ -47,12 +47,18 @@ func TestResponseTo(t *testing.T) {
 	}
 }
 
-func TestResponseTo_NamesTheKindOfCode(t *testing.T) {
+func TestResponseTo_SaysWhatIsWrongWithACode(t *testing.T) {
 	for refusal, want := range map[mfa.Refusal]string{
 		{Reason: mfa.WrongCode}:                 "the code that your app shows now",
 		{Reason: mfa.WrongCode, Recovery: true}: "This recovery code",
+		{Reason: mfa.Replayed}:                  "wait for the next one",
+		{Reason: mfa.Replayed, Recovery: true}:  "This recovery code was used already",
 		{Reason: mfa.Locked}:                    "or use a recovery code",
 		{Reason: mfa.Locked, Recovery: true}:    "or use a code of your app",
+
+		{Reason: mfa.ClockOff, Ahead: 90 * time.Second}:  "about 2 minutes fast",
+		{Reason: mfa.ClockOff, Ahead: -60 * time.Second}: "about 1 minute slow",
+		{Reason: mfa.ClockOff, Ahead: -10 * time.Minute}: "about 10 minutes slow",
 	} {
 		if got := responseTo(&refusal).message; !strings.Contains(got, want) {
 			t.Errorf("%+v: %q; want %q in it", refusal, got, want)

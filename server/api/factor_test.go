@@ -1,11 +1,15 @@
 package api
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,73 +102,89 @@ func TestFactor_GoesFromPendingToRemoved(t *testing.T) {
 	a.wantInfo(ada, "true")
 }
 
-// TestFactor_Refuses has a row for each response to a call that is not carried out. The account
-// ada has a factor and a pending key, and bob has neither. Nothing may change for them.
-func TestFactor_Refuses(t *testing.T) {
+// TestOperations_Refuse has a row for each kind of refusal of each operation. The account ada has a
+// factor and a pending key, and bob has neither. Nothing may change for them.
+func TestOperations_Refuse(t *testing.T) {
 	a := newTestAPI(t)
-	ada, bob := person(t, "ada", time.Now()), person(t, "bob", time.Now())
+	ada, bob, service := person(t, "ada", time.Now()), person(t, "bob", time.Now()), http.Header{"X-Service-Key": {a.newServiceKey()}}
 	a.enrol(ada)
 	secret := a.pendingSecret(ada)
-	stale := person(t, "ada", time.Now().Add(-2*time.Hour))
-	key := withKey(a.newAPIKey("ada"))
+	stale, key := person(t, "ada", time.Now().Add(-2*time.Hour)), withKey(a.newAPIKey("ada"))
 	good := confirmBody(t, secret, time.Now())
-	const (
-		wrongRequest = "The request does not match the description of the API."
-		apiKeyAlone  = "An API key cannot do this: sign in and try again."
-		signIn       = "Sign in, or send a valid API key, to use this service."
-		malformed    = "This is not a valid code; please check it and try again."
-		notPending   = "This key has expired or was replaced; please request a new one."
-		notEnrolled  = "This factor is not set up for the account."
-		ownAccount   = "You can do this for your own account only."
-	)
+	messages := map[string]string{ // by reason, or status
+		"400":           "The request does not match the description of the API.",
+		"401":           "Sign in, or send a valid API key, to use this service.",
+		"step_up":       "An API key cannot do this: sign in and try again.",
+		"malformed":     "This is not a valid code; please check it and try again.",
+		"wrong_code":    "The code is wrong; please enter the code that your app shows now.",
+		"clock_off":     "The clock of your device is about 5 minutes slow; please correct it and try again.",
+		"not_pending":   "This key has expired or was replaced; please request a new one.",
+		"not_enrolled":  "This factor is not set up for the account.",
+		"other_account": "You can do this for your own account only.",
+	}
+	before := a.factorEntries()
 	for name, row := range map[string]struct {
 		method, path string
 		fields       http.Header
 		body         string
 		status       int
 		reason       string
-		message      string
 	}{
-		"confirm without a code":                  {"POST", confirmPath, ada, `{"secret":"` + secret + `"}`, 400, "", wrongRequest},
-		"confirm with a number":                   {"POST", confirmPath, ada, `{"code":123456,"secret":"` + secret + `"}`, 400, "", wrongRequest},
-		"confirm with CODE":                       {"POST", confirmPath, ada, strings.Replace(good, "code", "CODE", 1), 400, "", wrongRequest},
-		"confirm with a code of CODE":             {"POST", confirmPath, ada, `{"code":"000","CODE"` + strings.TrimPrefix(good, `{"code"`), 400, "malformed", malformed},
-		"confirm with spaces in the code":         {"POST", confirmPath, ada, `{"code":"123 456","secret":"` + secret + `"}`, 400, "malformed", malformed},
-		"confirm with digits of another alphabet": {"POST", confirmPath, ada, `{"code":"١٢٣","secret":"` + secret + `"}`, 400, "malformed", malformed},
-		"confirm with an empty secret":            {"POST", confirmPath, ada, `{"code":"123456","secret":""}`, 400, "malformed", malformed},
-		"confirm a secret of another account":     {"POST", confirmPath, bob, good, 400, "not_pending", notPending},
-		"confirm by a stale sign-in":              {"POST", confirmPath, stale, good, 401, "", signIn},
-		"confirm by an API key":                   {"POST", confirmPath, key, good, 403, "step_up", apiKeyAlone},
-		"confirm by a stranger":                   {"POST", confirmPath, http.Header{}, good, 401, "", signIn},
-		"info of another account":                 {"GET", infoPath + "?email=bob@example.com", ada, "", 403, "other_account", ownAccount},
-		"info of no address":                      {"GET", infoPath + "?email=bob", ada, "", 403, "other_account", ownAccount},
-		"info of two addresses":                   {"GET", infoPath + "?email=ada@example.com&email=bob@example.com", ada, "", 400, "", wrongRequest},
-		"info of what is no query":                {"GET", infoPath + "?email=bob%zz", ada, "", 400, "", wrongRequest},
-		"info by a stranger":                      {"GET", infoPath, http.Header{}, "", 401, "", signIn},
-		"remove of another account":               {"DELETE", totpPath, ada, `{"email":"bob@example.com"}`, 403, "other_account", ownAccount},
-		"remove of no address":                    {"DELETE", totpPath, ada, `{"email":"bob"}`, 400, "", wrongRequest},
-		"remove by a stale sign-in":               {"DELETE", totpPath, stale, "", 401, "", signIn},
-		"remove by an API key":                    {"DELETE", totpPath, key, "", 403, "step_up", apiKeyAlone},
-		"settings that are text":                  {"PATCH", settingsPath, ada, `{"totp_enabled":"false"}`, 400, "", wrongRequest},
-		"settings for a passkey":                  {"PATCH", settingsPath, ada, `{"totp_enabled":false,"passkey_enabled":true}`, 400, "not_enrolled", notEnrolled},
-		"settings without a factor":               {"PATCH", settingsPath, bob, `{"totp_enabled":true}`, 400, "not_enrolled", notEnrolled},
-		"settings by a stale sign-in":             {"PATCH", settingsPath, stale, `{"totp_enabled":false}`, 401, "", signIn},
-		"settings by an API key":                  {"PATCH", settingsPath, key, `{"totp_enabled":false}`, 403, "step_up", apiKeyAlone},
+		"confirm without a code":              {"POST", confirmPath, ada, `{"secret":"` + secret + `"}`, 400, ""},
+		"confirm with a number":               {"POST", confirmPath, ada, `{"code":123456,"secret":"` + secret + `"}`, 400, ""},
+		"confirm with CODE":                   {"POST", confirmPath, ada, strings.Replace(good, "code", "CODE", 1), 400, ""},
+		"confirm with a code of CODE":         {"POST", confirmPath, ada, `{"code":"000","CODE"` + strings.TrimPrefix(good, `{"code"`), 400, "malformed"},
+		"confirm with an empty secret":        {"POST", confirmPath, ada, `{"code":"123456","secret":""}`, 400, "malformed"},
+		"confirm a secret of another account": {"POST", confirmPath, bob, good, 400, "not_pending"},
+		"confirm with a wrong code":           {"POST", confirmPath, ada, confirmBody(t, secret, middleOfStep().Add(time.Hour)), 400, "wrong_code"},
+		"confirm with a slow clock":           {"POST", confirmPath, ada, confirmBody(t, secret, middleOfStep().Add(-270*time.Second)), 400, "clock_off"},
+		"confirm by a stale sign-in":          {"POST", confirmPath, stale, good, 401, ""},
+		"confirm by an API key":               {"POST", confirmPath, key, good, 403, "step_up"},
+		"info of another account":             {"GET", infoPath + "?email=bob@example.com", ada, "", 403, "other_account"},
+		"info of no address":                  {"GET", infoPath + "?email=bob", ada, "", 403, "other_account"},
+		"info of two addresses":               {"GET", infoPath + "?email=ada@example.com&email=bob@example.com", ada, "", 400, ""},
+		"info of what is no query":            {"GET", infoPath + "?email=bob%zz", ada, "", 400, ""},
+		"info by a service":                   {"GET", infoPath, service, "", 401, ""},
+		"remove of another account":           {"DELETE", totpPath, ada, `{"email":"bob@example.com"}`, 403, "other_account"},
+		"remove of no address":                {"DELETE", totpPath, ada, `{"email":"bob"}`, 400, ""},
+		"remove by a stale sign-in":           {"DELETE", totpPath, stale, "", 401, ""},
+		"remove by an API key":                {"DELETE", totpPath, key, "", 403, "step_up"},
+		"settings that are text":              {"PATCH", settingsPath, ada, `{"totp_enabled":"false"}`, 400, ""},
+		"settings for a passkey":              {"PATCH", settingsPath, ada, `{"totp_enabled":false,"passkey_enabled":true}`, 400, "not_enrolled"},
+		"settings by a stale sign-in":         {"PATCH", settingsPath, stale, `{"totp_enabled":false}`, 401, ""},
+		"settings by an API key":              {"PATCH", settingsPath, key, `{"totp_enabled":false}`, 403, "step_up"},
+		"issue without a factor":              {"POST", codesPath, bob, "", 400, "not_enrolled"},
+		"issue for another account":           {"POST", codesPath, ada, `{"email":"bob@example.com"}`, 403, "other_account"},
+		"issue by a stale sign-in":            {"POST", codesPath, stale, "", 401, ""},
+		"issue by an API key":                 {"POST", codesPath, key, "", 403, "step_up"},
+		"view of another account":             {"GET", codesPath + "?email=bob@example.com", ada, "", 403, "other_account"},
+		"view of two addresses":               {"GET", codesPath + "?email=a@b&email=c@d", ada, "", 400, ""},
+		"view by a stale sign-in":             {"GET", codesPath, stale, "", 401, ""},
+		"view by an API key":                  {"GET", codesPath, key, "", 403, "step_up"},
+		"verify without a factor":             {"POST", verifyPath, service, `{"account":"bob","code":"123456"}`, 400, "not_enrolled"},
+		"verify of 256 bytes of account":      {"POST", verifyPath, service, `{"account":"` + strings.Repeat("é", 128) + `","code":"123456"}`, 400, "malformed"},
+		"verify of no account":                {"POST", verifyPath, service, `{"account":"","code":"123456"}`, 400, ""},
+		"verify by a person":                  {"POST", verifyPath, ada, `{"account":"ada","code":"123456"}`, 401, ""},
+		"status of no account":                {"POST", statusPath, service, `{}`, 400, ""},
+		"status by a person":                  {"POST", statusPath, ada, `{"account":"ada"}`, 401, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := a.factorEntries()
 			got := a.json(row.method, row.path, row.fields, row.body)
 			var body struct{ Error, Reason string }
 			if err := json.Unmarshal([]byte(got.body), &body); err != nil {
 				t.Fatal(err)
 			}
-			if got.status != row.status || body.Reason != row.reason || body.Error != row.message {
-				t.Errorf("%d %s; want %d, reason %q, %q", got.status, got.body, row.status, row.reason, row.message)
+			message := messages[cmp.Or(row.reason, strconv.Itoa(row.status))]
+			if got.status != row.status || body.Reason != row.reason || body.Error != message {
+				t.Errorf("%d %s; want %d, reason %q, %q", got.status, got.body, row.status, row.reason, message)
 			}
-			if len(before) != 2 || !sameEntries(before, a.factorEntries()) {
+			if len(before) != 2 || !maps.EqualFunc(before, a.factorEntries(), bytes.Equal) {
 				t.Error("an entry has changed")
 			}
 		})
+	}
+	if got := recoveryCodes(t, a.json(http.MethodGet, codesPath, bob, "")); got == nil || len(got) != 0 {
+		t.Errorf("recovery codes without a factor: %v; want []", got)
 	}
 }
 
@@ -174,37 +194,6 @@ func (a *testAPI) factorEntries() map[string][]byte {
 	entries, err := store.Entries(a.t.Context(), a.backend, "mfa:{")
 	must(a.t, err)
 	return entries
-}
-
-func sameEntries(a, b map[string][]byte) bool {
-	for key := range a {
-		if string(a[key]) != string(b[key]) {
-			return false
-		}
-	}
-	return len(a) == len(b)
-}
-
-// TestFactor_SaysWhatIsWrongWithACode compares sentences, which a person reads.
-func TestFactor_SaysWhatIsWrongWithACode(t *testing.T) {
-	a := newTestAPI(t)
-	ada := person(t, "ada", time.Now())
-	secret := a.pendingSecret(ada)
-	for _, row := range []struct {
-		ahead   time.Duration
-		message string
-	}{
-		{90 * time.Second, "The clock of your device is about 2 minutes fast; please correct it and try again."},
-		{-75 * time.Second, "The clock of your device is about 1 minute slow; please correct it and try again."},
-		{-10 * time.Minute, "The clock of your device is about 10 minutes slow; please correct it and try again."},
-		{time.Hour, "The code is wrong; please enter the code that your app shows now."},
-	} {
-		got := a.json(http.MethodPost, confirmPath, ada, confirmBody(t, secret, middleOfStep().Add(row.ahead)))
-		if got.status != http.StatusBadRequest || !strings.Contains(got.body, row.message) {
-			t.Errorf("code of %v ahead: %d %s; want %q", row.ahead, got.status, got.body, row.message)
-		}
-	}
-	a.wantInfo(ada, "false")
 }
 
 // middleOfStep returns a time in the middle of the present time step.
@@ -249,7 +238,7 @@ func TestFactor_FailsClosed(t *testing.T) {
 					t.Errorf("%s %s = %d %s; want %d", call.method, call.path, got.status, got.body, row.status)
 				}
 			}
-			if !sameEntries(before, a.factorEntries()) {
+			if !maps.EqualFunc(before, a.factorEntries(), bytes.Equal) {
 				t.Error("an entry has changed")
 			}
 		})

@@ -190,44 +190,32 @@ func (a *testAPI) listen() *testAPI {
 	return a
 }
 
-// testBackend is a store in memory that counts the calls of requests and can fail.
+// testBackend is a store in memory that can fail.
 type testBackend struct {
 	*store.Memory
-	mu    sync.Mutex
-	calls map[string]int
 	fails error
-}
-
-func (b *testBackend) count(method string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.calls == nil {
-		b.calls = map[string]int{}
-	}
-	b.calls[method]++
-	return b.fails
 }
 
 // PutIfAbsent implements store.Backend.
 func (b *testBackend) PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) ([]byte, error) {
-	if err := b.count("put_if_absent"); err != nil {
-		return nil, err
+	if b.fails != nil {
+		return nil, b.fails
 	}
 	return b.Memory.PutIfAbsent(ctx, key, value, ttl)
 }
 
 // Get implements store.Backend.
 func (b *testBackend) Get(ctx context.Context, key string) ([]byte, error) {
-	if err := b.count("get"); err != nil {
-		return nil, err
+	if b.fails != nil {
+		return nil, b.fails
 	}
 	return b.Memory.Get(ctx, key)
 }
 
 // GetAll implements store.Backend.
 func (b *testBackend) GetAll(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := b.count("get_all"); err != nil {
-		return nil, err
+	if b.fails != nil {
+		return nil, b.fails
 	}
 	return b.Memory.GetAll(ctx, keys...)
 }
