@@ -57,7 +57,7 @@ func (a *app) wire(ctx context.Context, settings *config.Settings) (s *service, 
 		return nil, nil, fmt.Errorf("read the embedded OpenAPI document: %w", err)
 	}
 	if settings.TLSCert != "" {
-		s.certificate, err = lifecycle.LoadCertificate(string(settings.TLSCert), string(settings.TLSKey), a.now, s.log)
+		s.certificate, err = lifecycle.LoadCertificate(settings.TLSCert, settings.TLSKey, a.now, s.log)
 		if err != nil {
 			return nil, nil, err
 		}

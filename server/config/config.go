@@ -51,8 +51,8 @@ type Settings struct {
 	MaxInFlight int                  `env:"MFA_MAX_IN_FLIGHT" default:"256" min:"1" max:"65536" help:"requests in flight, 1 to 65536; further requests get a 503 at once"`
 	MaxConns    int                  `env:"MFA_MAX_CONNECTIONS" default:"16384" min:"1" max:"1000000" help:"open connections to the API, 1 to 1000000; further connections are closed at once"`
 	IdleTimeout time.Duration        `env:"MFA_IDLE_TIMEOUT" default:"620s" min:"1s" max:"24h" help:"how long a connection may be idle, 1s to 24h: longer than the gateway keeps its idle connections"`
-	TLSCert     Path                 `env:"MFA_TLS_CERT" help:"PEM file of the API's certificate and its chain: serve TLS"`
-	TLSKey      Path                 `env:"MFA_TLS_KEY" help:"PEM file of its private key"`
+	TLSCert     string               `env:"MFA_TLS_CERT" help:"PEM file of the API's certificate and its chain: serve TLS"`
+	TLSKey      string               `env:"MFA_TLS_KEY" help:"PEM file of its private key"`
 	Drain       time.Duration        `env:"MFA_DRAIN" default:"5s" min:"0s" max:"5m" help:"how long requests are still served after SIGTERM while /readyz answers 503: 0s to 5m"`
 	StopTimeout time.Duration        `env:"MFA_STOP_TIMEOUT" default:"12s" min:"6s" max:"5m" help:"how long requests in flight may then take to finish: 6s to 5m"`
 	Proxies     api.TrustedProxies   `env:"MFA_TRUSTED_PROXIES" list:"true" help:"networks of the gateway, comma separated, whose X-Forwarded-For is trusted"`

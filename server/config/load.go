@@ -1,7 +1,7 @@
 package config
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"reflect"
@@ -108,12 +108,8 @@ func load(environ []string, flags *pflag.FlagSet, extra map[string]string) (*Set
 			continue
 		}
 		s.fingerprints[d.variable] = maphash.String(fingerprintSeed, value)
-		fault := d.checkText(value)
 		// A hidden character breaks most types' rules too, so the fault of the text says more.
-		if err := d.assign(reflect.ValueOf(s).Elem().Field(d.index), value); fault == nil || errors.Is(err, errContent) {
-			fault = err
-		}
-		if fault != nil {
+		if fault := cmp.Or(d.checkText(value), d.assign(reflect.ValueOf(s).Elem().Field(d.index), value)); fault != nil {
 			faults = append(faults, d.variable+": "+fault.Error())
 		}
 	}
@@ -180,9 +176,6 @@ func readValue(path string) (string, error) {
 	content, err := smallfile.Read(path)
 	if err != nil {
 		return "", err
-	}
-	if strings.HasPrefix(string(content), "\ufeff") {
-		return "", errByteOrderMark
 	}
 	return trimLineBreaks(string(content)), nil
 }

@@ -61,7 +61,7 @@ func (s *Settings) checkTLS() Faults {
 	if s.TLSKey == "" {
 		faults = append(faults, "MFA_TLS_KEY: is required with MFA_TLS_CERT")
 	}
-	if _, err := lifecycle.LoadKeyPair(string(s.TLSCert), string(s.TLSKey)); err != nil {
+	if _, err := lifecycle.LoadKeyPair(s.TLSCert, s.TLSKey); err != nil {
 		faults = faults.with(strings.Split(err.Error(), "\n"))
 	}
 	return faults

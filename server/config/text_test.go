@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"strings"
 	"testing"
 )
@@ -24,14 +23,6 @@ func TestLoad_DropsLineBreaksAtTheEndOfAValue(t *testing.T) {
 	wantFaults(t, err, "MFA_JWT_ISSUER: is empty", "MFA_JWT_SECRET: is empty", "MFA_ISSUER: the flag --issuer is empty")
 }
 
-// soundValues has a value for each setting that is text.
-var soundValues = map[string]string{
-	"MFA_LISTEN": "localhost:80", "MFA_ADMIN_LISTEN": ":9090", "MFA_REDIS_URL": "redis://h", "MFA_SEAL_KEYS": testSealKey,
-	"MFA_ISSUER": "quiva.ai", "MFA_PENDING_TTL": "2m", "MFA_JWT_ISSUER": "https://issuer.test", "MFA_JWT_AUDIENCE": "mfa",
-	"MFA_JWT_SECRET": testSecret, "MFA_JWT_JWKS": "set.json", "MFA_MAX_IN_FLIGHT": "7", "MFA_TLS_CERT": "cert.pem",
-	"MFA_TRUSTED_PROXIES": "10.0.0.0/8", "MFA_LOG_LEVEL": "warn",
-}
-
 func TestLoad_RefusesTextThatIsNotWhatItLooksLike(t *testing.T) {
 	forms := map[error][]string{
 		errQuoted: {`"x"`, `'x'`, "`x`", "“x”", "„x“", "«x»", `\"x\"`, `"x'`, `""x""`},
@@ -41,26 +32,11 @@ func TestLoad_RefusesTextThatIsNotWhatItLooksLike(t *testing.T) {
 			"x\ue000", "x\U000e0001", "x\ufffd", "x\nx", "x\r\nx",
 		},
 	}
-	for variable, sound := range soundValues {
-		if _, err := Load([]string{variable + "=" + sound}, nil, nil); err != nil {
-			t.Errorf("a sound value: %v", err)
-		}
-		list := variable == "MFA_SEAL_KEYS" || variable == "MFA_TRUSTED_PROXIES"
+	for variable, sound := range map[string]string{"MFA_JWT_ISSUER": "https://issuer.test", "MFA_JWT_SECRET": testSecret, "MFA_PENDING_TTL": "2m"} {
 		for fault, values := range forms {
 			for _, form := range values {
-				value := strings.ReplaceAll(form, "x", sound)
-				want := variable + ": " + fault.Error()
-				switch {
-				case list && errors.Is(fault, errSpace):
-					continue
-				case variable == "MFA_TLS_CERT" && strings.ContainsAny(value, "\r\n"):
-					want = variable + ": " + errContent.Error()
-				}
-				_, err := Load([]string{variable + "=" + value}, nil, nil)
-				if list && err != nil && strings.Contains(form, "\n") {
-					continue // by the rules of the list
-				}
-				wantFaults(t, err, want)
+				_, err := Load([]string{variable + "=" + strings.ReplaceAll(form, "x", sound)}, nil, nil)
+				wantFaults(t, err, variable+": "+fault.Error())
 			}
 		}
 	}
@@ -89,4 +65,6 @@ func TestLoad_AListMayHaveLineBreaksBetweenItsItems(t *testing.T) {
 	if err != nil || len(s.Proxies) != 2 || s.SealKeys.Len() != 2 {
 		t.Errorf("%v, %+v; want two networks and two sealing keys", err, s)
 	}
+	_, err = Load([]string{"MFA_TRUSTED_PROXIES='10.0.0.0/8'", "MFA_SEAL_KEYS=" + testSealKey + "\u200b"}, nil, nil)
+	wantFaults(t, err, "MFA_SEAL_KEYS: "+errHidden.Error(), "MFA_TRUSTED_PROXIES: "+errQuoted.Error())
 }

@@ -15,11 +15,6 @@ import (
 	"quiva.ai/mfa/server/auth"
 )
 
-var (
-	errByteOrderMark = errors.New("begins with a byte order mark")
-	errContent       = errors.New("must be the path of a PEM file, not its content")
-)
-
 // assign reads value into field and checks it against the rules in the tag. If it returns an
 // error, the field is unchanged.
 func (s setting) assign(field reflect.Value, value string) error {
@@ -43,8 +38,16 @@ func (s setting) assign(field reflect.Value, value string) error {
 		}
 		*into = value
 		return nil
+	case encoding.TextUnmarshaler:
+		return into.UnmarshalText([]byte(value))
 	}
-	return assignText(field, value)
+	// The field is a pointer, which is nil while the setting is unset.
+	read := reflect.New(field.Type().Elem())
+	if err := read.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(value)); err != nil { //nolint:forcetypeassert // A field of another type is a fault of Settings.
+		return err
+	}
+	field.Set(read)
+	return nil
 }
 
 // readInRange reads value into the variable that into points to, if parse accepts value and
@@ -58,29 +61,6 @@ func readInRange[T cmp.Ordered](into *T, value string, tag reflect.StructTag, pa
 	}
 	*into = parsed
 	return true
-}
-
-// assignText has a new value of the field's type read its text, and assigns the value if it
-// accepts the text.
-func assignText(field reflect.Value, text string) error {
-	pointer := field.Kind() == reflect.Pointer
-	kind := field.Type()
-	if pointer {
-		kind = kind.Elem()
-	}
-	read := reflect.New(kind)
-	reader, ok := reflect.TypeAssert[encoding.TextUnmarshaler](read)
-	if !ok {
-		return fmt.Errorf("has the type %s, which reads no text", kind)
-	}
-	if err := reader.UnmarshalText([]byte(text)); err != nil {
-		return err
-	}
-	if !pointer {
-		read = read.Elem()
-	}
-	field.Set(read)
-	return nil
 }
 
 // Address is a host and a port to listen on. An empty host means all addresses, and port 0
@@ -107,18 +87,6 @@ func (a Address) clashes(b Address) bool {
 	}
 	all := []string{"", "0.0.0.0", "::"}
 	return host == otherHost || slices.Contains(all, host) || slices.Contains(all, otherHost)
-}
-
-// Path is the path of a PEM file.
-type Path string
-
-// UnmarshalText reads a path. Text with line breaks is most likely the content of a file.
-func (p *Path) UnmarshalText(text []byte) error {
-	if strings.ContainsAny(string(text), "\r\n") {
-		return errContent
-	}
-	*p = Path(text)
-	return nil
 }
 
 // HMACSecret is an HS256 key of at least auth.MinHMACSecret bytes. It never prints itself.
