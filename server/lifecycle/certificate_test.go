@@ -8,28 +8,6 @@ import (
 	"time"
 )
 
-func TestLoadKeyPair_NamesFaultySettings(t *testing.T) {
-	folder := t.TempDir()
-	certPEM, keyPEM := newCertificate(t, 1, time.Time{}, time.Now())
-	_, otherPEM := newCertificate(t, 2, time.Time{}, time.Now())
-	cert, key, other, absent := filepath.Join(folder, "cert"), filepath.Join(folder, "key"), filepath.Join(folder, "other"), filepath.Join(folder, "absent")
-	writeFile(t, cert, certPEM)
-	writeFile(t, key, keyPEM)
-	writeFile(t, other, otherPEM)
-	for _, row := range []struct{ cert, key, want string }{
-		{cert, key, ""},
-		{cert, absent, "MFA_TLS_KEY: no such file or directory"},
-		{absent, absent, "MFA_TLS_CERT: no such file or directory\nMFA_TLS_KEY: no such file or directory"},
-		{cert, other, "MFA_TLS_CERT and MFA_TLS_KEY: tls: private key does not match public key"},
-		{cert, cert, "MFA_TLS_CERT and MFA_TLS_KEY: tls: found a certificate rather than a key in the PEM for the private key"},
-	} {
-		pair, err := LoadKeyPair(row.cert, row.key)
-		if errorText(err) != row.want || (pair == nil) != (row.want != "") {
-			t.Errorf("LoadKeyPair(%q, %q) = %v, %v; want %s", row.cert, row.key, pair, err, row.want)
-		}
-	}
-}
-
 // certificateFiles are TLS files that a test changes.
 type certificateFiles struct {
 	t         *testing.T
@@ -65,6 +43,24 @@ func (c *Certificate) serial(t *testing.T) int64 {
 	return pair.Leaf.SerialNumber.Int64()
 }
 
+func TestLoadCertificate_NamesFaultySettings(t *testing.T) {
+	files, other := newCertificateFiles(t), newCertificateFiles(t)
+	files.write(newCertificate(t, 1, time.Time{}, time.Now()))
+	other.write(newCertificate(t, 2, time.Time{}, time.Now()))
+	for _, row := range []struct{ cert, key, want string }{
+		{files.cert, files.key, ""},
+		{files.cert, "absent", "MFA_TLS_KEY: no such file or directory"},
+		{"absent", "absent", "MFA_TLS_CERT: no such file or directory\nMFA_TLS_KEY: no such file or directory"},
+		{files.cert, other.key, "MFA_TLS_CERT and MFA_TLS_KEY: tls: private key does not match public key"},
+		{files.cert, files.cert, "MFA_TLS_CERT and MFA_TLS_KEY: tls: found a certificate rather than a key in the PEM for the private key"},
+	} {
+		c, err := LoadCertificate(row.cert, row.key, time.Now, slog.New(slog.DiscardHandler))
+		if errorText(err) != row.want || (c == nil) != (row.want != "") {
+			t.Errorf("LoadCertificate(%q, %q) = %v, %v; want %s", row.cert, row.key, c, err, row.want)
+		}
+	}
+}
+
 func TestLoadCertificate_WarnsOfInvalidTime(t *testing.T) {
 	from := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	until := from.Add(time.Hour)
@@ -77,14 +73,6 @@ func TestLoadCertificate_WarnsOfInvalidTime(t *testing.T) {
 		log, lines := newLog(slog.LevelInfo)
 		files.load(func() time.Time { return now }, log)
 		lines.wantLog(t, now.String(), want)
-	}
-}
-
-func TestLoadCertificate_FailsWithoutFiles(t *testing.T) {
-	files := newCertificateFiles(t)
-	const want = "MFA_TLS_CERT: no such file or directory\nMFA_TLS_KEY: no such file or directory"
-	if c, err := LoadCertificate(files.cert, files.key, time.Now, slog.New(slog.DiscardHandler)); c != nil || errorText(err) != want {
-		t.Errorf("LoadCertificate = %v, %v; want %s", c, err, want)
 	}
 }
 

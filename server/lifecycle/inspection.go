@@ -34,8 +34,8 @@ type Inspection struct {
 	redis inspectable
 	log   *slog.Logger
 
-	inspected   chan struct{} // closed after the first inspection
-	finishFirst func()        // closes inspected
+	inspected chan struct{} // closed after the first inspection
+	first     sync.Once     // closes inspected
 
 	mu       sync.Mutex
 	standing error // the fatal findings
@@ -43,8 +43,7 @@ type Inspection struct {
 
 // NewInspection returns an inspection of redis, which Run performs.
 func NewInspection(redis inspectable, log *slog.Logger) *Inspection {
-	inspected := make(chan struct{})
-	return &Inspection{redis: redis, log: log, inspected: inspected, finishFirst: sync.OnceFunc(func() { close(inspected) })}
+	return &Inspection{redis: redis, log: log, inspected: make(chan struct{})}
 }
 
 // Run inspects Redis until ctx is done, and logs what has changed.
@@ -100,7 +99,7 @@ func (i *Inspection) inspect(ctx context.Context) ([]store.Finding, error) {
 	defer cancel()
 	findings, err := i.redis.Inspect(ctx)
 	i.keep(findings, err)
-	i.finishFirst()
+	i.first.Do(func() { close(i.inspected) })
 	return findings, err
 }
 

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -114,15 +113,9 @@ func TestNewServer_LogsPanicAsWarning(t *testing.T) {
 // newServerWithTLS returns the address of a server that has a certificate with serial 1.
 func newServerWithTLS(t *testing.T, log *slog.Logger) (address string) {
 	t.Helper()
-	certFile, keyFile := filepath.Join(t.TempDir(), "cert"), filepath.Join(t.TempDir(), "key")
-	certPEM, keyPEM := newCertificate(t, 1, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
-	writeFile(t, certFile, certPEM)
-	writeFile(t, keyFile, keyPEM)
-	certificate, err := LoadCertificate(certFile, keyFile, time.Now, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return serve(t, http.NotFoundHandler(), certificate, log)
+	files := newCertificateFiles(t)
+	files.write(newCertificate(t, 1, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)))
+	return serve(t, http.NotFoundHandler(), files.load(time.Now, log), log)
 }
 
 func TestNewServer_SpeaksHTTP1OverTLS(t *testing.T) {

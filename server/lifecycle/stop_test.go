@@ -26,13 +26,20 @@ type serving struct {
 
 func startServing(t *testing.T, handler http.HandlerFunc, timeout time.Duration) serving {
 	ctx, stop := context.WithCancel(t.Context())
-	s := serving{pipeListener: newPipeListener(), stop: stop}
 	result := make(chan error, 1)
-	s.result = result
+	s := serving{newPipeListener(), stop, result}
 	go func() {
 		result <- Serve(ctx, s, NewServer(handler, nil, testIdleTimeout, slog.New(slog.DiscardHandler)), timeout)
 	}()
 	return s
+}
+
+// wantNoError demands that Serve has ended without an error.
+func (s serving) wantNoError(t *testing.T) {
+	t.Helper()
+	if err := <-s.result; err != nil {
+		t.Errorf("Serve = %v; want nil", err)
+	}
 }
 
 func TestServe_ClosesConnectionsAfterTheIdleTimeout(t *testing.T) {
@@ -51,9 +58,7 @@ func TestServe_ClosesConnectionsAfterTheIdleTimeout(t *testing.T) {
 			t.Errorf("closed after %v more; want 1ms", got)
 		}
 		s.stop()
-		if err := <-s.result; err != nil {
-			t.Errorf("Serve = %v; want nil", err)
-		}
+		s.wantNoError(t)
 	})
 }
 
@@ -66,9 +71,7 @@ func TestServe_FinishesRequestsInFlight(t *testing.T) {
 		synctest.Wait()
 		s.stop()
 		client.wantStatus(t, http.StatusOK)
-		if err := <-s.result; err != nil {
-			t.Errorf("Serve = %v; want nil", err)
-		}
+		s.wantNoError(t)
 		client.wantEnd(t)
 	})
 }
@@ -93,9 +96,7 @@ func TestServe_ServesLateRequests(t *testing.T) {
 		late.send(t)
 		late.wantStatus(t, http.StatusOK)
 		idle.wantEnd(t)
-		if err := <-s.result; err != nil {
-			t.Errorf("Serve = %v; want nil", err)
-		}
+		s.wantNoError(t)
 	})
 }
 
@@ -127,13 +128,6 @@ func TestServe_CutsOffRequestsAfterTimeout(t *testing.T) {
 			})
 		})
 	}
-}
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 func TestServe_ReportsFailedListener(t *testing.T) {
