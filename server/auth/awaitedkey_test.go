@@ -122,7 +122,7 @@ func TestKeySet_EndsTheWaitWithTheRefresh(t *testing.T) {
 // A refresh that began before a key was published does not end the wait for that key.
 func TestKeySet_FindsAKeyPublishedDuringARefresh(t *testing.T) {
 	published := testSet(t)
-	issuer, set := newIssuerServer(t, nil)
+	issuer, set := newIssuerServer(t)
 	set.keys.Store(&[]verificationKey{})
 	begun, asked := make(chan struct{}), make(chan struct{})
 	var responses atomic.Int64

@@ -32,10 +32,9 @@ type testIssuerServer struct {
 func (s *testIssuerServer) handle(handler http.HandlerFunc) { s.handler.Store(handler) }
 
 // newIssuerServer returns a server, and a KeySet that reads from it and has no set yet.
-func newIssuerServer(t *testing.T, handler http.HandlerFunc) (*testIssuerServer, *KeySet) {
+func newIssuerServer(t *testing.T) (*testIssuerServer, *KeySet) {
 	t.Helper()
 	s := &testIssuerServer{}
-	s.handle(handler)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.handler.Load().(http.HandlerFunc)(w, r)
 	}))
@@ -87,7 +86,7 @@ func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
 	good := testSet(t)
 	elsewhere := httptest.NewServer(respond(http.StatusOK, good))
 	t.Cleanup(elsewhere.Close)
-	issuer, set := newIssuerServer(t, nil)
+	issuer, set := newIssuerServer(t)
 	if err := set.Check(t.Context()); err == nil || err.Error() != "no JWK set was loaded yet" {
 		t.Errorf("before the first refresh: Check = %v", err)
 	}
@@ -130,7 +129,7 @@ func TestKeySet_HasNoKeysUntilTheFirstGoodResponse(t *testing.T) {
 // A failure leaves the last good set in place. A good set replaces it, also without its key.
 func TestKeySet_KeepsTheLastGoodSet(t *testing.T) {
 	now := testNow
-	issuer, set := newIssuerServer(t, nil)
+	issuer, set := newIssuerServer(t)
 	set.now = func() time.Time { return now }
 	_, other := newKey(t, jwt.SigningMethodES256)
 	good := respond(http.StatusOK, testSet(t))
@@ -177,7 +176,7 @@ func TestKeySet_LogsUnusableKeysOnce(t *testing.T) {
 	long := strings.Repeat("é", 60)
 	const message = ` msg="a key of the JWK set verifies no token" kid=`
 	const noUsableKey = `level=WARN msg="` + keptSet + `" error="JWK set has no key that can verify a token"` + "\n"
-	issuer, set := newIssuerServer(t, nil)
+	issuer, set := newIssuerServer(t)
 	for _, step := range []struct {
 		name    string
 		members []string
@@ -211,7 +210,7 @@ func TestKeySet_LogsUnusableKeysOnce(t *testing.T) {
 }
 
 func TestKeySet_RequestsJSONOnANewConnection(t *testing.T) {
-	issuer, set := newIssuerServer(t, nil)
+	issuer, set := newIssuerServer(t)
 	issuer.handle(func(_ http.ResponseWriter, r *http.Request) {
 		if accept := r.Header.Get("Accept"); r.Method != http.MethodGet || !r.Close || accept != "application/jwk-set+json, application/json" {
 			t.Errorf("%s, Accept %q, closes the connection: %t", r.Method, accept, r.Close)
@@ -222,7 +221,7 @@ func TestKeySet_RequestsJSONOnANewConnection(t *testing.T) {
 
 // The issuer may send without end. 64 MiB are more than the buffers of a connection hold.
 func TestKeySet_StopsReadingAboveOneMiB(t *testing.T) {
-	issuer, set := newIssuerServer(t, nil)
+	issuer, set := newIssuerServer(t)
 	all := make(chan bool, 1)
 	issuer.handle(func(w http.ResponseWriter, _ *http.Request) {
 		var err error
@@ -237,7 +236,7 @@ func TestKeySet_StopsReadingAboveOneMiB(t *testing.T) {
 }
 
 func TestKeySet_StopsWithItsContext(t *testing.T) {
-	issuer, set := newIssuerServer(t, nil)
+	issuer, set := newIssuerServer(t)
 	ctx, stop := context.WithCancel(t.Context())
 	issuer.handle(func(_ http.ResponseWriter, r *http.Request) {
 		stop()
