@@ -71,21 +71,11 @@ func (i *Identity) check(ctx context.Context, keyring *Keyring) error {
 		keys = append(keys, i.backend.IdentityKey(name))
 	}
 	keys = slices.Compact(keys) // The backend may have one identity.
-	results := make(chan error, len(keys))
-	for _, key := range keys {
-		go func() {
-			values, err := i.backend.GetAll(ctx, key)
-			if err == nil {
-				err = i.verify(keyring, values[0])
-			}
-			results <- err
-		}()
-	}
-	var err error
-	for range keys {
-		if err = <-results; err == nil {
-			return nil
+	return anyOf(keys, func(key string) error {
+		values, err := i.backend.GetAll(ctx, key)
+		if err == nil {
+			err = i.verify(keyring, values[0])
 		}
-	}
-	return err
+		return err
+	})
 }

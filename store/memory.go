@@ -107,11 +107,7 @@ func (m *Memory) put(key string, value []byte, ttl time.Duration) error {
 func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	value, err := m.live(ctx, key)
-	if err == nil && value == nil {
-		err = ErrNotFound
-	}
-	return value, err
+	return m.existing(ctx, key)
 }
 
 // GetAll implements Backend.
@@ -132,10 +128,7 @@ func (m *Memory) GetAll(ctx context.Context, keys ...string) ([][]byte, error) {
 func (m *Memory) Update(ctx context.Context, key string, value []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old, err := m.live(ctx, key)
-	if err == nil && old == nil {
-		err = ErrNotFound
-	}
+	_, err := m.existing(ctx, key)
 	if err == nil {
 		m.entries[key] = memoryEntry{value: bytes.Clone(value), deadline: m.entries[key].deadline}
 	}
@@ -146,10 +139,7 @@ func (m *Memory) Update(ctx context.Context, key string, value []byte) error {
 func (m *Memory) Delete(ctx context.Context, key string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	value, err := m.live(ctx, key)
-	if err == nil && value == nil {
-		err = ErrNotFound
-	}
+	_, err := m.existing(ctx, key)
 	if err == nil {
 		delete(m.entries, key)
 	}
@@ -206,6 +196,15 @@ func (m *Memory) live(ctx context.Context, key string) ([]byte, error) {
 		return nil, nil
 	}
 	return bytes.Clone(entry.value), nil
+}
+
+// existing is live, with ErrNotFound for no entry.
+func (m *Memory) existing(ctx context.Context, key string) ([]byte, error) {
+	value, err := m.live(ctx, key)
+	if err == nil && value == nil {
+		err = ErrNotFound
+	}
+	return value, err
 }
 
 // evictExpired removes the entries past their deadline. The caller holds mu.

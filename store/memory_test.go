@@ -29,19 +29,3 @@ func TestMemory_RefusesEntriesWhenFullOfLiveOnes(t *testing.T) {
 		t.Fatalf("put after the other entries expired = %q, %v; want nil", got, err)
 	}
 }
-
-func TestMemory_HidesAnEntryAtItsDeadline(t *testing.T) {
-	clock := storetest.NewClock()
-	memory := store.NewMemory(clock.Now)
-	if _, err := memory.PutIfAbsent(t.Context(), "k", []byte("v"), time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	clock.Advance(time.Minute - time.Nanosecond)
-	if got, err := memory.Get(t.Context(), "k"); string(got) != "v" || err != nil {
-		t.Fatalf("get just before the deadline = %q, %v; want v", got, err)
-	}
-	clock.Advance(time.Nanosecond)
-	if _, err := memory.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
-		t.Fatalf("get at the deadline = %v; want ErrNotFound", err)
-	}
-}

@@ -55,11 +55,16 @@ func (r *Redis) isCluster() bool {
 // PutIfAbsent implements Backend. SET with NX and GET is one atomic step. After a GET of
 // its own, two instances could both find nothing and both write.
 func (r *Redis) PutIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) ([]byte, error) {
-	existing, err := existingValue(r.write(ctx, "SET", key, value, "NX", "GET", "PX", ttl.Milliseconds()))
-	if err != nil && redis.HasErrorPrefix(err, "WRONGTYPE") {
+	existing, err := r.write(ctx, "SET", key, value, "NX", "GET", "PX", ttl.Milliseconds())
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, nil
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return []byte{}, nil
+	case err != nil:
+		return nil, unavailable(err)
 	}
-	return existing, err
+	return []byte(existing), nil
 }
 
 // currentFunction is the part that the scripts have in common: the value of an entry, false if
@@ -255,14 +260,3 @@ type noRetry struct{ *redis.Cmd }
 
 // NoRetry implements redis.Cmder.
 func (noRetry) NoRetry() bool { return true }
-
-// existingValue translates the reply of a command that returns the entry's value or nil.
-func existingValue(text string, err error) ([]byte, error) {
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	return []byte(text), nil
-}

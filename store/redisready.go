@@ -23,20 +23,29 @@ func (r *Redis) Ready(ctx context.Context) error {
 	if !r.isCluster() {
 		keys = keys[:1]
 	}
+	return anyOf(keys, func(key string) error {
+		_, err := r.writeAlone(ctx, "SET", key, "", "XX").Text()
+		if err == nil || errors.Is(err, redis.Nil) {
+			return nil
+		}
+		return unavailable(err)
+	})
+}
+
+// anyOf calls do for all keys at once. It returns nil as soon as one call does, and otherwise the
+// last error.
+func anyOf(keys []string, do func(key string) error) error {
 	results := make(chan error, len(keys))
 	for _, key := range keys {
-		go func() {
-			_, err := r.writeAlone(ctx, "SET", key, "", "XX").Text()
-			results <- err
-		}()
+		go func() { results <- do(key) }()
 	}
 	var err error
 	for range keys {
-		if err = <-results; err == nil || errors.Is(err, redis.Nil) {
-			return nil
+		if err = <-results; err == nil {
+			break
 		}
 	}
-	return unavailable(err)
+	return err
 }
 
 // Pool is the state of the connections to all servers together.
