@@ -47,11 +47,15 @@ func deployedACL(t *testing.T) string {
 // setUser gives the Redis user mfa, with the password pw, these ACL rules.
 func setUser(t *testing.T, server *storetest.RedisServer, rules string) {
 	t.Helper()
-	command := []any{"ACL", "SETUSER", "mfa", "reset", "on", ">pw"}
-	for rule := range strings.FieldsSeq(rules) {
-		command = append(command, rule)
+	do(t, server, words("ACL SETUSER mfa reset on >pw "+rules)...)
+}
+
+// words returns the words of a command.
+func words(text string) (words []any) {
+	for word := range strings.FieldsSeq(text) {
+		words = append(words, word)
 	}
-	do(t, server, command...)
+	return words
 }
 
 // serveAndAdminister does what serve and the commands do, the replacement of an unreadable
@@ -140,12 +144,8 @@ func TestUsersACL_RefusesOtherCommandsAndKeys(t *testing.T) {
 		"FLUSHALL", "KEYS *", "DUMP mfa:k", "CONFIG GET *", "ACL LIST", "MONITOR", "EXPIRE mfa:k 1", "PUBLISH mfa:c x",
 		"GET other", "SET other x", "DEL other", "EVAL return(redis.call('get','other')) 0", "EVAL return(redis.call('dump','mfa:k')) 0",
 	} {
-		var args []any
-		for field := range strings.FieldsSeq(command) {
-			args = append(args, field)
-		}
 		// The error of a command inside a script has no NOPERM before it.
-		err := client.Do(context.Background(), args...).Err()
+		err := client.Do(context.Background(), words(command)...).Err()
 		if !redis.IsPermissionError(err) && (err == nil || !strings.Contains(err.Error(), "The user executing the script can't")) {
 			t.Errorf("%s: %v; want that it is refused", command, err)
 		}

@@ -77,11 +77,7 @@ func TestInspect_FindsFaultsInTheSetup(t *testing.T) { //nolint:tparallel // The
 		t.Run(c.name, func(t *testing.T) {
 			reset := []string{"REPLICAOF NO ONE", "CONFIG SET maxmemory-policy noeviction", "CONFIG SET appendonly yes", "CONFIG SET replica-read-only yes"}
 			for _, command := range slices.Concat(reset, c.configure) {
-				var args []any
-				for field := range strings.FieldsSeq(command) {
-					args = append(args, field)
-				}
-				do(t, server, args...)
+				do(t, server, words(command)...)
 			}
 			setUser(t, server, c.rules)
 			wantFindings(t, "redis://mfa:pw@"+server.Addr, c.want...)
@@ -223,17 +219,17 @@ func TestReady_NeedsAServerThatAcceptsWrites(t *testing.T) {
 	server := storetest.StartRedis(t, persistent...)
 	backend := newRedis(t, server.URL)
 	for _, c := range []struct {
-		command []any
+		command string
 		ready   bool
 	}{
-		{[]any{"PING"}, true},
-		{[]any{"REPLICAOF", "127.0.0.1", "1"}, false},
-		{[]any{"REPLICAOF", "NO", "ONE"}, true},
-		{[]any{"CONFIG", "SET", "maxmemory", "1"}, false},
+		{"PING", true},
+		{"REPLICAOF 127.0.0.1 1", false},
+		{"REPLICAOF NO ONE", true},
+		{"CONFIG SET maxmemory 1", false},
 	} {
-		do(t, server, c.command...)
+		do(t, server, words(c.command)...)
 		if err := backend.Ready(t.Context()); (err == nil) != c.ready || err != nil && !errors.Is(err, store.ErrUnavailable) {
-			t.Errorf("after %v: %v; want ready %t", c.command, err, c.ready)
+			t.Errorf("after %s: %v; want ready %t", c.command, err, c.ready)
 		}
 	}
 	if findings, err := backend.Inspect(t.Context()); len(findings) != 0 || !errors.Is(err, store.ErrUnavailable) {

@@ -2,8 +2,6 @@ package store_test
 
 import (
 	"errors"
-	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -11,24 +9,10 @@ import (
 	"quiva.ai/mfa/store/storetest"
 )
 
-// startReplica starts a replica of primary.
-func startReplica(t *testing.T, primary *storetest.RedisServer) *storetest.RedisServer {
-	t.Helper()
-	host, port, err := net.SplitHostPort(primary.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	replica := storetest.StartRedis(t, "--replicaof", host, port)
-	storetest.Eventually(t, func() bool {
-		return strings.Contains(replica.Client.Info(t.Context(), "replication").Val(), "master_link_status:up")
-	})
-	return replica
-}
-
 func TestRedis_RequiresReplicasOfAFactor(t *testing.T) {
 	t.Parallel()
-	primary := storetest.StartRedis(t, "--repl-diskless-sync-delay", "0")
-	wantReplicas(t, primary.URL, startReplica(t, primary))
+	primary, replica := storetest.StartReplicated(t)
+	wantReplicas(t, primary.URL, replica)
 }
 
 func TestRedisCluster_RequiresReplicasOfAFactor(t *testing.T) {

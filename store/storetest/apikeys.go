@@ -20,19 +20,13 @@ func apiKeys(t *testing.T, b store.Backend) {
 	if _, err := keys.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("find of an unknown key = %v; want ErrNotFound", err)
 	}
-	a, err := keys.Create(ctx, "key-a", "ada", "ada@example.com", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := mustCreate(t, keys, "key-a", "ada", time.Hour)
 	const exists = "create API key: the same key exists" // The text does not name the key.
 	if _, err := keys.Create(ctx, "key-a", "eve", "eve@example.com", time.Hour); err == nil || err.Error() != exists {
 		t.Fatalf("second create of a key = %v; want %s", err, exists)
 	}
 	clock.Advance(time.Second)
-	bob, err := keys.Create(ctx, "key-b", "bob", "bob@example.com", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bob := mustCreate(t, keys, "key-b", "bob", time.Hour)
 	for key, want := range map[string]store.APIKey{"key-a": a, "key-b": bob} {
 		want.LastUsed = clock.Now().UTC().Truncate(time.Hour)
 		if got, err := keys.Find(ctx, key); err != nil || !cmp.Equal(want, got) {
@@ -52,9 +46,7 @@ func apiKeys(t *testing.T, b store.Backend) {
 			t.Fatalf("revoke of %q = %v; want ErrNotFound", id, err)
 		}
 	}
-	if err := keys.Revoke(ctx, a.ID); err != nil {
-		t.Fatal(err)
-	}
+	must(t, keys.Revoke(ctx, a.ID))
 	if _, err := keys.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("find of a revoked key = %v; want ErrNotFound", err)
 	}
@@ -72,9 +64,7 @@ func lastUse(t *testing.T, b store.Backend) {
 	hour := clock.Now().UTC().Truncate(time.Hour).Add(time.Hour)
 	clock.Advance(hour.Sub(clock.Now()))
 	keys := store.NewAPIKeys(b, clock.Now)
-	if _, err := keys.Create(t.Context(), "key", "ada", "ada@example.com", 24*time.Hour); err != nil {
-		t.Fatal(err)
-	}
+	mustCreate(t, keys, "key", "ada", 24*time.Hour)
 	for _, step := range []struct {
 		after time.Duration
 		want  time.Time
@@ -118,28 +108,18 @@ func (r revokedAfterRead) Get(ctx context.Context, key string) ([]byte, error) {
 func damagedAPIKey(t *testing.T, b store.Backend) {
 	ctx := t.Context()
 	keys := store.NewAPIKeys(b, time.Now)
-	bob, err := keys.Create(ctx, "key-b", "bob", "bob@example.com", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bob := mustCreate(t, keys, "key-b", "bob", time.Hour)
 	name := onlyKey(t, b)
-	sound, err := keys.Create(ctx, "key-a", "ada", "ada@example.com", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	sound := mustCreate(t, keys, "key-a", "ada", time.Hour)
 	const expires = `"expires":"2999-01-01T00:00:00Z"`
 	whole, err := json.Marshal(sound)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, record := range []string{
 		"", "garbage", `{}`, `{"id":"` + bob.ID + `","account":"bob"}`, `{"id":"` + bob.ID + `",` + expires + `}`,
 		`{"id":"` + bob.ID + `","name":"gateway",` + expires + `}`, // as a service key has it
 		`{"account":"bob",` + expires + `}`, string(whole),         // the record of another key
 	} {
-		if err := b.Update(ctx, name, []byte(record)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Update(ctx, name, []byte(record)))
 		// The whole text is compared: it must not show the record.
 		want := "find API key: damaged record: store unavailable"
 		if _, err := keys.Find(ctx, "key-b"); !errors.Is(err, store.ErrUnavailable) || err.Error() != want {
@@ -164,10 +144,7 @@ func serviceKeys(t *testing.T, b store.Backend) {
 	if _, err := keys.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) || err.Error() != "find API key: not found" {
 		t.Fatalf("find of a service key as API key = %v; want ErrNotFound", err)
 	}
-	ada, err := keys.Create(ctx, "key-a", "ada", "ada@example.com", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ada := mustCreate(t, keys, "key-a", "ada", time.Hour)
 	if got, err := services.Find(ctx, "key-a"); err != nil || got.ID != service.ID || got.Account != "" {
 		t.Fatalf("find = %+v, %v; want gateway's key", got, err)
 	}
@@ -177,9 +154,7 @@ func serviceKeys(t *testing.T, b store.Backend) {
 	if err := services.Revoke(ctx, ada.ID); !errors.Is(err, store.ErrNotFound) || err.Error() != "revoke service key: not found" {
 		t.Fatalf("revoke of an API key as service key = %v; want ErrNotFound", err)
 	}
-	if err := services.Revoke(ctx, service.ID); err != nil {
-		t.Fatal(err)
-	}
+	must(t, services.Revoke(ctx, service.ID))
 	if _, err := services.Find(ctx, "key-a"); !errors.Is(err, store.ErrNotFound) || err.Error() != "find service key: not found" {
 		t.Fatalf("find of a revoked service key = %v; want ErrNotFound", err)
 	}
@@ -194,10 +169,7 @@ func serviceKeys(t *testing.T, b store.Backend) {
 func expiredAPIKey(t *testing.T, b store.Backend) {
 	clock := NewClock()
 	keys := store.NewAPIKeys(b, clock.Now)
-	created, err := keys.Create(t.Context(), "key", "ada", "ada@example.com", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	created := mustCreate(t, keys, "key", "ada", time.Hour)
 	clock.Advance(created.Expires.Sub(clock.Now())) // The backend, on real time, still has the entry.
 	if _, err := keys.Find(t.Context(), "key"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("find at the expiry = %v; want ErrNotFound", err)
@@ -205,8 +177,13 @@ func expiredAPIKey(t *testing.T, b store.Backend) {
 	if got, err := keys.List(t.Context()); len(got) != 0 || err != nil {
 		t.Fatalf("list at the expiry = %v, %v; want nothing", got, err)
 	}
-	if _, err := keys.Create(t.Context(), "short", "ada", "ada@example.com", 50*time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
+	mustCreate(t, keys, "short", "ada", 50*time.Millisecond)
 	Eventually(t, func() bool { return len(mustList(t, b)) == 1 })
+}
+
+func mustCreate(t *testing.T, keys *store.APIKeys, key, account string, lifetime time.Duration) store.APIKey {
+	t.Helper()
+	record, err := keys.Create(t.Context(), key, account, account+"@example.com", lifetime)
+	must(t, err)
+	return record
 }

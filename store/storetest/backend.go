@@ -136,10 +136,29 @@ func putIfAbsent(t *testing.T, b store.Backend) {
 	wantValue(t, b, "mfa:k", "first")
 }
 
+// putIfAbsentOnce makes 50 calls at once, each with another value. One call must write its value,
+// and all others must get that value back.
 func putIfAbsentOnce(t *testing.T, b store.Backend) {
-	wantOneWinner(t, b, func(value []byte) ([]byte, error) {
-		return b.PutIfAbsent(t.Context(), "mfa:k", value, time.Minute)
+	existing := make([][]byte, 50)
+	failures := make([]error, len(existing))
+	atOnce(len(existing), func(i int) {
+		existing[i], failures[i] = b.PutIfAbsent(t.Context(), "mfa:k", fmt.Appendf(nil, "value %d", i), time.Minute)
 	})
+	must(t, errors.Join(failures...))
+	winner := mustGet(t, b, "mfa:k")
+	won := 0
+	for i, value := range existing {
+		switch {
+		case value == nil:
+			won++
+			wantValue(t, b, "mfa:k", fmt.Sprintf("value %d", i))
+		case string(value) != string(winner):
+			t.Errorf("call %d got %q back; want %q", i, value, winner)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d calls wrote their value; want 1", won)
+	}
 }
 
 // putIfAbsentDeadline passes a longer ttl with the second call.
@@ -158,31 +177,6 @@ func getAll(t *testing.T, b store.Backend) {
 	got, err := b.GetAll(t.Context(), "mfa:{k}:one", "mfa:{k}:none", "mfa:{k}:empty", b.IdentityKey("mfa:{k}:one"))
 	if diff := cmp.Diff([][]byte{[]byte("v"), nil, {}, nil}, got); diff != "" || err != nil {
 		t.Fatalf("GetAll: %v (-want +got):\n%s", err, diff)
-	}
-}
-
-// wantOneWinner calls write 50 times at once for mfa:k, each time with another value. One
-// call must write its value, and all others must get that value back.
-func wantOneWinner(t *testing.T, b store.Backend, write func(value []byte) ([]byte, error)) {
-	t.Helper()
-	existing := make([][]byte, 50)
-	failures := make([]error, len(existing))
-	atOnce(len(existing), func(i int) { existing[i], failures[i] = write(fmt.Appendf(nil, "value %d", i)) })
-	must(t, errors.Join(failures...))
-	winner, err := b.Get(t.Context(), "mfa:k")
-	must(t, err)
-	won := 0
-	for i, value := range existing {
-		switch {
-		case value == nil:
-			won++
-			wantValue(t, b, "mfa:k", fmt.Sprintf("value %d", i))
-		case string(value) != string(winner):
-			t.Errorf("call %d got %q back; want %q", i, value, winner)
-		}
-	}
-	if won != 1 {
-		t.Errorf("%d calls wrote their value; want 1", won)
 	}
 }
 
@@ -285,6 +279,13 @@ func mustPut(t *testing.T, b store.Backend, key, value string) {
 	if existing, err := b.PutIfAbsent(t.Context(), key, []byte(value), time.Minute); existing != nil || err != nil {
 		t.Errorf("put %s = %q, %v; want nil, nil", key, existing, err)
 	}
+}
+
+func mustGet(t testing.TB, b store.Backend, key string) []byte {
+	t.Helper()
+	value, err := b.Get(t.Context(), key)
+	must(t, err)
+	return value
 }
 
 func wantValue(t *testing.T, b store.Backend, key, want string) {

@@ -51,11 +51,9 @@ func factorLife(t *testing.T, b store.Backend) {
 func confirmAgain(t *testing.T, b store.Backend) {
 	f := NewFactors(t, b, NewSealKey("k1"))
 	mustGetOrCreate(t, f.Pending, "ada", NewSecret())
-	sealedPending, err := b.Get(t.Context(), pendingOfAda)
-	must(t, err)
+	sealedPending := mustGet(t, b, pendingOfAda)
 	first := f.MustEnrol(t, "ada", 1)
-	sealed, err := b.Get(t.Context(), factorKey("ada"))
-	must(t, err)
+	sealed := mustGet(t, b, factorKey("ada"))
 	unchanged := func(_ *store.PendingKey, factor store.Factor) (store.Factor, error) { return factor, nil }
 	again, err := f.Confirm(t.Context(), "ada", unchanged)
 	if diff := cmp.Diff(first, again); diff != "" || err != nil {
@@ -133,10 +131,7 @@ func lostSwaps(t *testing.T, b store.Backend) {
 	keys := NewSealKey("k1")
 	other := NewFactors(t, b, keys)
 	busy := &forestalled{Backend: b}
-	f := *other
-	f.Factors = store.NewFactors(store.FactorsConfig{
-		Backend: busy, Keyring: NewKeyring(t, keys), Identity: other.identity, Now: f.Clock.Now, SwapLost: func() { f.Lost++ }, Unreadable: func() {}, Written: func() {},
-	})
+	f := factorsOf(t, busy, keys, other.id)
 	add := func(factor store.Factor) store.Factor { factor.LastStep++; return factor }
 	busy.meanwhile = func() { other.MustChange(t, "ada", add) }
 	other.MustEnrol(t, "ada", 100)

@@ -22,7 +22,7 @@ type Factors struct {
 	Clock   *Clock
 	Lost    int // lost swaps
 
-	identity *store.Identity
+	id string // of the store
 }
 
 // accounts are the accounts of the tests. In a cluster, NewFactors writes the identities of
@@ -41,21 +41,39 @@ func NewFactors(t testing.TB, b store.Backend, sealKeys string) *Factors {
 // factorsOf returns the factors in b, whose identity is id.
 func factorsOf(t testing.TB, b store.Backend, sealKeys, id string) *Factors {
 	t.Helper()
-	f := &Factors{Backend: b, Clock: NewClock(), identity: store.NewIdentity(b, id)}
-	f.Pending = store.NewPending(b, NewKeyring(t, sealKeys), time.Minute, f.Clock.Now)
-	f.Factors = store.NewFactors(store.FactorsConfig{
-		Backend: b, Keyring: NewKeyring(t, sealKeys), Identity: f.identity, Now: f.Clock.Now, SwapLost: func() { f.Lost++ }, Unreadable: func() {}, Written: func() {},
-	})
+	f := &Factors{Backend: b, Clock: NewClock(), id: id}
+	keyring := NewKeyring(t, sealKeys)
+	f.Pending = store.NewPending(b, keyring, time.Minute, f.Clock.Now)
+	c := config(b, keyring, id, f.Clock.Now)
+	c.SwapLost = func() { f.Lost++ }
+	f.Factors = store.NewFactors(c)
 	return f
+}
+
+func config(b store.Backend, keyring *store.Keyring, id string, now func() time.Time) store.FactorsConfig {
+	return store.FactorsConfig{
+		Backend: b, Keyring: keyring, Identity: store.NewIdentity(b, id), Now: now,
+		SwapLost: func() {}, Unreadable: func() {}, Written: func() {},
+	}
+}
+
+// OpenFactors returns the factors in b, and gives b a store identity if it has none.
+func OpenFactors(t testing.TB, b store.Backend, keyring *store.Keyring, now func() time.Time) *store.Factors {
+	t.Helper()
+	id, err := store.InitStore(t.Context(), b, keyring, false)
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		t.Fatal(err)
+	}
+	return store.NewFactors(config(b, keyring, id, now))
 }
 
 // Instance returns the factors of the same store on another instance, whose lost swaps do not
 // count.
 func (f *Factors) Instance(t testing.TB, b store.Backend, sealKeys string) *store.Factors {
 	t.Helper()
-	return store.NewFactors(store.FactorsConfig{
-		Backend: b, Keyring: NewKeyring(t, sealKeys), Identity: f.identity, Now: f.Clock.Now, SwapLost: func() {}, Unreadable: func() {}, Written: func() {}, Rewrite: true,
-	})
+	c := config(b, NewKeyring(t, sealKeys), f.id, f.Clock.Now)
+	c.Rewrite = true
+	return store.NewFactors(c)
 }
 
 // NewIdentity returns the id of a new store and its sealed identity.
@@ -64,9 +82,7 @@ func NewIdentity(t testing.TB, sealKeys string) (id string, sealed []byte) {
 	memory := store.NewMemory(time.Now)
 	id, err := store.InitStore(context.Background(), memory, NewKeyring(t, sealKeys), false)
 	must(t, err)
-	sealed, err = memory.Get(context.Background(), memory.IdentityKeys()[0])
-	must(t, err)
-	return id, sealed
+	return id, mustGet(t, memory, memory.IdentityKeys()[0])
 }
 
 // setIdentities sets the identities beside the accounts, and one that Check reads. A nil sealed
@@ -123,8 +139,7 @@ func (f *Factors) Enrol(step int64) func(*store.PendingKey, store.Factor) (store
 // MustEnrol gives account a new pending secret and makes it the factor.
 func (f *Factors) MustEnrol(t testing.TB, account string, step int64) store.Factor {
 	t.Helper()
-	_, err := f.Pending.GetOrCreate(context.Background(), account, NewSecret())
-	must(t, err)
+	mustGetOrCreate(t, f.Pending, account, NewSecret())
 	factor, err := f.Confirm(context.Background(), account, f.Enrol(step))
 	must(t, err)
 	return factor

@@ -49,7 +49,7 @@ func initAndReseal(t *testing.T, b store.Backend) {
 	factorRotation(t, few, id, oldKey, newKey)
 	if len(few.keys) > 1 {
 		_, other := NewIdentity(t, newKey)
-		initPart(t, few, NewKeyring(t, newKey), id, other)
+		initPart(t, few, newKey, id, other)
 	}
 }
 
@@ -77,12 +77,13 @@ func initStore(t *testing.T, b store.Backend, keyring *store.Keyring) (id string
 }
 
 // initPart: only an operator who accepts the loss of data gives its hash slots an identity again.
-func initPart(t *testing.T, b store.Backend, keyring *store.Keyring, id string, other []byte) {
+func initPart(t *testing.T, b store.Backend, sealKey, id string, other []byte) {
+	keyring := NewKeyring(t, sealKey)
 	keys := b.IdentityKeys()
 	for _, key := range keys[10:20] {
 		setEntry(t, b, key, nil)
 	}
-	f := store.NewFactors(store.FactorsConfig{Backend: b, Keyring: keyring, Identity: store.NewIdentity(b, id), Now: nil, SwapLost: func() {}, Unreadable: func() {}, Written: func() {}})
+	f := factorsOf(t, b, sealKey, id)
 	absent := fmt.Sprintf("store unavailable: store identity is absent in 10 of %d hash slots: their data was lost, or an earlier init was interrupted", len(keys))
 	_, initErr := store.InitStore(t.Context(), b, keyring, false)
 	_, countErr := f.Count(t.Context())

@@ -23,9 +23,7 @@ func WantOneSecret(t *testing.T, instances []*store.Pending, first store.Outcome
 	atOnce(len(keys), func(i int) {
 		keys[i], failures[i] = instances[i%len(instances)].GetOrCreate(t.Context(), "ada", NewSecret())
 	})
-	if err := errors.Join(failures...); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(failures...))
 	outcomes := map[store.Outcome]int{}
 	for _, key := range keys {
 		outcomes[key.Outcome]++
@@ -155,11 +153,9 @@ func rotation(t *testing.T, b store.Backend) {
 	}
 }
 
-func mustGetOrCreate(t *testing.T, p *store.Pending, account string, fresh store.Secret) store.PendingKey {
+func mustGetOrCreate(t testing.TB, p *store.Pending, account string, fresh store.Secret) store.PendingKey {
 	t.Helper()
 	key, err := p.GetOrCreate(t.Context(), account, fresh)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return key
 }

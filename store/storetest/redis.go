@@ -116,9 +116,7 @@ func (s *RedisServer) Continue(t testing.TB) { t.Helper(); s.signal(t, syscall.S
 
 func (s *RedisServer) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
-	if err := s.process.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.process.Process.Signal(sig))
 }
 
 // Kill ends the process at once and waits for its end. A second call does nothing.
@@ -136,9 +134,7 @@ func (s *RedisServer) Restart(t testing.TB) {
 	t.Helper()
 	s.Kill()
 	dir := s.process.Args[slices.Index(s.process.Args, "--dir")+1]
-	if err := os.RemoveAll(filepath.Join(dir, "dump.rdb")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.RemoveAll(filepath.Join(dir, "dump.rdb")))
 	s.process = start(t, "Ready to accept connections", func() []string { return s.process.Args[1:] })
 }
 
@@ -147,9 +143,7 @@ func (s *RedisServer) Restart(t testing.TB) {
 func (s *RedisServer) Calls(t testing.TB) map[string]int {
 	t.Helper()
 	info, err := s.Client.Info(context.Background(), "commandstats").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	calls := map[string]int{}
 	for line := range strings.Lines(info) {
 		var n int
@@ -173,14 +167,10 @@ func (s *RedisServer) Dump(t testing.TB) map[string]string {
 	scan := s.Client.Scan(ctx, 0, "*", 1000).Iterator()
 	for scan.Next(ctx) {
 		value, err := s.Client.Dump(ctx, scan.Val()).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		dump[scan.Val()] = value
 	}
-	if err := scan.Err(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, scan.Err())
 	return dump
 }
 

@@ -28,11 +28,9 @@ type Sentinel struct {
 // replica and the other sentinels. Before that, they cannot agree on a failover.
 func StartSentinel(t testing.TB) Sentinel {
 	t.Helper()
-	primary := StartRedis(t, "--repl-diskless-sync-delay", "0")
+	primary, replica := StartReplicated(t)
 	host, port, err := net.SplitHostPort(primary.Addr)
 	must(t, err)
-	replica := StartRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
-	Eventually(t, replica.caughtUp)
 	var sentinels []string
 	var kills []func()
 	for range 3 {
@@ -49,6 +47,18 @@ func StartSentinel(t testing.TB) Sentinel {
 	}
 	query := url.Values{"master_name": {"mfa"}, "addr": sentinels[1:]}
 	return Sentinel{primary, replica, "redis://" + sentinels[0] + "?" + query.Encode(), kills[0]}
+}
+
+// StartReplicated starts a primary and its replica, and waits until the replica has the primary's
+// data.
+func StartReplicated(t testing.TB) (primary, replica *RedisServer) {
+	t.Helper()
+	primary = StartRedis(t, "--repl-diskless-sync-delay", "0")
+	host, port, err := net.SplitHostPort(primary.Addr)
+	must(t, err)
+	replica = StartRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	Eventually(t, replica.caughtUp)
+	return primary, replica
 }
 
 // caughtUp reports whether a replica has its primary's data.
@@ -75,9 +85,7 @@ func startSentinel(t testing.TB, host, port string, lines ...string) (address st
 		text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %q\nsentinel monitor mfa %s %s 2\n"+
 			"sentinel down-after-milliseconds mfa 1000\nsentinel failover-timeout mfa 3000\n%s\n",
 			own, filepath.Dir(file), host, port, strings.Join(lines, "\n"))
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(file, []byte(text), 0o600))
 		return []string{file, "--sentinel"}
 	})
 	kill = sync.OnceFunc(func() {
