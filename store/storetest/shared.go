@@ -3,20 +3,18 @@ package storetest
 import (
 	"context"
 	"os"
-	"sync"
 	"testing"
 )
 
-// shared is the redis-server of SharedRedis.
+// shared is the redis-server of SharedRedis, in dir.
 var shared struct {
-	mu     sync.Mutex
 	server *RedisServer
 	dir    string
 }
 
 // SharedRedis returns the one redis-server that the tests of a binary share, without
-// entries and with its statistics reset. The first call starts it; StopShared, or Main in
-// the package's TestMain, ends it.
+// entries and with its statistics reset. The first call starts it; Main, in the package's
+// TestMain, ends it.
 //
 // Each call empties the server, so only one test at a time may use it: in a parallel test
 // SharedRedis panics. A test must not stop, restart or configure the shared server; such a
@@ -26,34 +24,13 @@ var shared struct {
 func SharedRedis(t testing.TB) *RedisServer {
 	t.Helper()
 	t.Setenv("STORETEST_SHARED_REDIS", t.Name()) // Setenv panics in a parallel test.
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
 	if shared.server == nil {
-		if shared.dir == "" {
-			dir, err := os.MkdirTemp("", "storetest") //nolint:usetesting // t.TempDir ends with the first test.
-			must(t, err)
-			shared.dir = dir
-		}
 		shared.server = launch(t, shared.dir)
 	}
 	ctx := context.Background()
 	must(t, shared.server.Client.FlushAll(ctx).Err())
 	must(t, shared.server.Client.ConfigResetStat(ctx).Err())
 	return shared.server
-}
-
-// StopShared ends the shared server, if there is one. Call it after the last test.
-func StopShared() {
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	if shared.server != nil {
-		shared.server.close()
-		shared.server = nil
-	}
-	if shared.dir != "" {
-		_ = os.RemoveAll(shared.dir) // an empty directory for temporary files
-		shared.dir = ""
-	}
 }
 
 // Runner runs the tests of a package and then ends the shared server.
@@ -70,6 +47,16 @@ func Main(m *testing.M) Runner { return Runner{m} }
 
 // Run returns the exit status of the tests.
 func (r Runner) Run() int {
-	defer StopShared()
+	dir, err := os.MkdirTemp("", "storetest")
+	if err != nil {
+		panic(err)
+	}
+	shared.dir = dir
+	defer func() {
+		if shared.server != nil {
+			shared.server.close()
+		}
+		_ = os.RemoveAll(dir)
+	}()
 	return r.m.Run()
 }
