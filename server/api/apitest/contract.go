@@ -4,6 +4,7 @@ package apitest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -32,23 +34,31 @@ type Contract struct {
 	coverage *Coverage
 }
 
+// embedded returns a Contract that lacks what belongs to a test. All tests of a binary share its
+// document: reading that takes as long as starting the service.
+var embedded = sync.OnceValues(func() (Contract, error) {
+	document, err := gen.GetSpec()
+	if err != nil {
+		return Contract{}, err
+	}
+	if err := document.Validate(context.Background()); err != nil {
+		return Contract{}, err
+	}
+	document.Servers = nil // the service under test is not at upstream's address
+	router, err := gorillamux.NewRouter(document)
+	return Contract{document: document, router: router}, err
+})
+
 // NewContract returns a Contract for the embedded document. It sends requests through next
 // and counts the responses in coverage, which may be nil.
 func NewContract(t testing.TB, next http.RoundTripper, coverage *Coverage) *Contract {
 	t.Helper()
-	document, err := gen.GetSpec()
+	c, err := embedded()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := document.Validate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	document.Servers = nil // the service under test is not at upstream's address
-	router, err := gorillamux.NewRouter(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &Contract{t: t, document: document, router: router, next: next, coverage: coverage}
+	c.t, c.next, c.coverage = t, next, coverage
+	return &c
 }
 
 // RoundTrip implements http.RoundTripper.
