@@ -100,7 +100,7 @@ func (h *history) lose(begin time.Time) {
 	h.losses = append(h.losses, window{begin, time.Now()})
 }
 
-// all returns the responses to calls that began after a time, in the order of their ends.
+// all returns the responses to calls that began after a time.
 func (h *history) all(after time.Time) []response {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -112,7 +112,6 @@ func (h *history) all(after time.Time) []response {
 			}
 		}
 	}
-	slices.SortFunc(all, func(x, y response) int { return x.end.Compare(y.end) })
 	return all
 }
 
@@ -131,12 +130,16 @@ func (h *history) slowest() time.Duration {
 func (h *history) outage(after time.Time) (failed int, lasted time.Duration, settled bool) {
 	var first, last, latest time.Time
 	for _, a := range h.all(after) {
-		latest = a.end
+		if a.end.After(latest) {
+			latest = a.end
+		}
 		if a.status == http.StatusOK {
 			continue
 		}
 		failed++
-		last = a.end
+		if a.end.After(last) {
+			last = a.end
+		}
 		if first.IsZero() || a.begin.Before(first) {
 			first = a.begin
 		}
