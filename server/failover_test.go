@@ -20,12 +20,20 @@ import (
 // the primary ends, so there is something to lose.
 func TestFailover_LosesNoMoreThanPendingSecrets(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
+	for _, c := range []struct { // the longest rows first
 		name     string
 		replicas int           // MFA_REDIS_WAIT_REPLICAS
 		most     time.Duration // for which callers may see failures
 		start    func(t *testing.T) failover
 	}{
+		{"Cluster, one of three primaries killed", 0, 9 * time.Second, func(t *testing.T) failover {
+			c := startClusterWithReplicas(t)
+			return failover{c.URL, c.Primaries[1], c.Replicas[1], c.Primaries[1].Kill, func() {}}
+		}},
+		{"Cluster, one of three primaries stopped, back later", 1, 9 * time.Second, func(t *testing.T) failover {
+			c := startClusterWithReplicas(t)
+			return failover{c.URL, c.Primaries[1], c.Replicas[1], func() { c.Primaries[1].Stop(t) }, func() { c.Primaries[1].Continue(t) }}
+		}},
 		{"Sentinel, primary killed", 0, 6 * time.Second, func(t *testing.T) failover {
 			s := storetest.StartSentinel(t)
 			return failover{s.URL, s.Primary, s.Replica, s.Primary.Kill, func() {}}
@@ -37,14 +45,6 @@ func TestFailover_LosesNoMoreThanPendingSecrets(t *testing.T) {
 		{"Sentinel, primary stopped, back later", 1, 6 * time.Second, func(t *testing.T) failover {
 			s := storetest.StartSentinel(t)
 			return failover{s.URL, s.Primary, s.Replica, func() { s.Primary.Stop(t) }, func() { s.Primary.Continue(t) }}
-		}},
-		{"Cluster, one of three primaries killed", 0, 9 * time.Second, func(t *testing.T) failover {
-			c := startClusterWithReplicas(t)
-			return failover{c.URL, c.Primaries[1], c.Replicas[1], c.Primaries[1].Kill, func() {}}
-		}},
-		{"Cluster, one of three primaries stopped, back later", 1, 9 * time.Second, func(t *testing.T) failover {
-			c := startClusterWithReplicas(t)
-			return failover{c.URL, c.Primaries[1], c.Replicas[1], func() { c.Primaries[1].Stop(t) }, func() { c.Primaries[1].Continue(t) }}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -188,6 +188,7 @@ func (h *history) verify(t *testing.T) (lost int) {
 // Slots move with their entries from one primary to another. Callers who want a pending secret see
 // no failure, and no factor is lost.
 func TestFailover_MovedSlotsCostNoCall(t *testing.T) {
+	t.Parallel()
 	cluster := storetest.StartCluster(t)
 	h, e, stop := underLoad(t, cluster.URL)
 	start := time.Now()

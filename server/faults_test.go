@@ -351,6 +351,7 @@ func TestFaults_LateReplyGoesToNoOtherCaller(t *testing.T) {
 
 // Redis's address does not respond to a SYN: the queue of a listening socket is full.
 func TestFaults_UnansweredDialEndsInTime(t *testing.T) {
+	t.Parallel()
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)

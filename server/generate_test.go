@@ -141,6 +141,7 @@ func TestGenerate_ReplacesAnUnreadableSecret(t *testing.T) {
 }
 
 func TestGenerate_NeedsRedisForAKey(t *testing.T) {
+	t.Parallel()
 	redis := storetest.StartRedis(t)
 	s := startInstance(t, testEnviron(redis))
 	key := withKey(s.newAPIKey("ada"))

@@ -70,6 +70,7 @@ func TestHealthCheck_ReadsTheAddressFromAFile(t *testing.T) {
 }
 
 func TestHealthCheck_GivesUpAfterTwoSeconds(t *testing.T) {
+	t.Parallel()
 	silent := listenLocal(t, "127.0.0.1:0").Addr().String() // the kernel accepts connections, and nothing responds
 	start := time.Now()
 	_, stderr, status := runCommand(t, []string{"MFA_ADMIN_LISTEN=" + silent}, "healthcheck")
@@ -84,6 +85,7 @@ func TestHealthCheck_GivesUpAfterTwoSeconds(t *testing.T) {
 // net/http reads HTTP_PROXY once in a process, and uses no proxy for 127.0.0.1: so the test
 // runs itself in another process, with an address of another kind.
 func TestHealthCheck_UsesNoProxy(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("TEST_IS_PROXIED") != "" {
 		if stdout, stderr, status := runCommand(t, []string{"MFA_ADMIN_LISTEN=255.255.255.255:1"}, "healthcheck"); status != exitFault {
 			t.Errorf("status %d, %s%s; want %d", status, stdout, stderr, exitFault)

@@ -16,12 +16,13 @@ import (
 // startWithKeys starts an instance with the JWK set at location and waits until it is ready.
 func startWithKeys(t testing.TB, location string, changes ...string) *instance {
 	t.Helper()
-	s := startInstance(t, testEnviron(storetest.SharedRedis(t), append(changes, "MFA_JWT_JWKS="+location)...))
+	s := startInstance(t, testEnviron(storetest.StartRedis(t), append(changes, "MFA_JWT_JWKS="+location)...))
 	storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == http.StatusOK })
 	return s
 }
 
 func TestKeySet_RotatesKeys(t *testing.T) {
+	t.Parallel()
 	before, after := newIssuerKey(t, "1", jwt.SigningMethodES256), newIssuerKey(t, "2", jwt.SigningMethodRS256)
 	oldToken, nextToken := bearer(before.token(t, goodClaims("ada", nil), nil)), bearer(after.token(t, goodClaims("ada", nil), nil))
 	issuer := newIssuer(t, set(keySet(t, before.member(t))))
@@ -45,6 +46,7 @@ func TestKeySet_RotatesKeys(t *testing.T) {
 }
 
 func TestKeySet_KeepsTheLastGoodSet(t *testing.T) {
+	t.Parallel()
 	key := newIssuerKey(t, "1", jwt.SigningMethodEdDSA)
 	issuer := newIssuer(t, set(keySet(t, key.member(t))))
 	s := startWithKeys(t, issuer.URL, "MFA_JWT_JWKS_REFRESH=1s")
@@ -69,9 +71,10 @@ func TestKeySet_KeepsTheLastGoodSet(t *testing.T) {
 }
 
 func TestKeySet_IsUnavailableUntilTheFirstSet(t *testing.T) {
+	t.Parallel()
 	key := newIssuerKey(t, "1", jwt.SigningMethodPS256)
 	issuer := newIssuer(t, status(http.StatusServiceUnavailable))
-	s := startInstance(t, testEnviron(storetest.SharedRedis(t), "MFA_JWT_JWKS="+issuer.URL))
+	s := startInstance(t, testEnviron(storetest.StartRedis(t), "MFA_JWT_JWKS="+issuer.URL, "MFA_JWT_JWKS_REFRESH=1s"))
 	token := bearer(key.token(t, goodClaims("ada", nil), nil))
 	if got := s.post(token); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" {
 		t.Errorf("a token of the set: %d; want 503", got.status)
@@ -97,6 +100,7 @@ func TestKeySet_IsUnavailableUntilTheFirstSet(t *testing.T) {
 
 // A process of its own can be given certificates to trust.
 func TestKeySet_IsReadFromATrustedHTTPSServer(t *testing.T) {
+	t.Parallel()
 	key := newIssuerKey(t, "1", jwt.SigningMethodES384)
 	issuer := httptest.NewUnstartedServer(set(keySet(t, key.member(t))))
 	issuer.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes
@@ -105,7 +109,7 @@ func TestKeySet_IsReadFromATrustedHTTPSServer(t *testing.T) {
 	trusted := filepath.Join(t.TempDir(), "ca.pem")
 	write(t, trusted, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw})))
 	for name, want := range map[string]int{"SSL_CERT_FILE=" + trusted: http.StatusOK, "SSL_CERT_FILE=/dev/null": http.StatusServiceUnavailable} {
-		s := startProcess(t, append(testEnviron(storetest.SharedRedis(t), "MFA_JWT_JWKS="+issuer.URL), name, "SSL_CERT_DIR="+t.TempDir()))
+		s := startProcess(t, append(testEnviron(storetest.StartRedis(t), "MFA_JWT_JWKS="+issuer.URL), name, "SSL_CERT_DIR="+t.TempDir()))
 		storetest.Eventually(t, func() bool { status, _ := s.ready(); return status == want })
 		if got := s.post(bearer(key.token(t, goodClaims("ada", nil), nil))); got.status != want {
 			t.Errorf("%s: %d; want %d", name, got.status, want)

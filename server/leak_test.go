@@ -18,6 +18,7 @@ import (
 // After calls with every outcome, no place has a secret or a code in plain text: Redis, log, metrics,
 // traces, and what the commands print.
 func TestLeak_NoSecretAnywhere(t *testing.T) {
+	t.Parallel()
 	redis := storetest.StartRedis(t)
 	traces := &traceReceiver{}
 	collector := httptest.NewServer(traces)

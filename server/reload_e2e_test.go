@@ -27,6 +27,7 @@ const (
 )
 
 func TestServe_ReloadsOnHangup(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	seal, level, jwks, issuer := filepath.Join(folder, "seal"), filepath.Join(folder, "level"), filepath.Join(folder, "jwks"), filepath.Join(folder, "issuer")
 	k1, k2 := testSealKeys, storetest.NewSealKey("k2") // the store identity is sealed with k1
@@ -38,7 +39,7 @@ func TestServe_ReloadsOnHangup(t *testing.T) {
 	write(t, level, "info\n")
 	write(t, jwks, keySet(t, oldKey.member(t)))
 	write(t, issuer, testIssuer)
-	redis := storetest.SharedRedis(t)
+	redis := storetest.StartRedis(t)
 	s := startProcess(t, testEnviron(redis, "MFA_SEAL_KEYS", "MFA_SEAL_KEYS_FILE="+seal, "MFA_LOG_LEVEL_FILE="+level,
 		"MFA_JWT_JWKS="+jwks, "MFA_JWT_JWKS_REFRESH=1h", "MFA_JWT_ISSUER", "MFA_JWT_ISSUER_FILE="+issuer))
 	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusOK })
@@ -111,6 +112,7 @@ func TestServe_DevEndsOnHangup(t *testing.T) {
 }
 
 func TestServe_NotifiesSystemd(t *testing.T) {
+	t.Parallel()
 	address := filepath.Join(t.TempDir(), "s")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
 	if err != nil {
@@ -145,6 +147,7 @@ func TestServe_NotifiesSystemd(t *testing.T) {
 }
 
 func TestServe_WaitsForRedisAndReportsItsSetup(t *testing.T) {
+	t.Parallel()
 	redis := storetest.StartRedis(t, "--maxmemory-policy", "allkeys-lru") // and without AOF
 	redis.Kill()
 	s := startInstance(t, testEnviron(redis))

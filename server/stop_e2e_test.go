@@ -39,7 +39,8 @@ func (s *instance) hold() (refused bool) {
 }
 
 func TestServe_StopsInSteps(t *testing.T) {
-	s := startProcess(t, testEnviron(storetest.SharedRedis(t), "MFA_DRAIN=1s"))
+	t.Parallel()
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "MFA_DRAIN=1s"))
 	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusOK })
 	s.signal(syscall.SIGTERM)
 	storetest.Eventually(t, func() bool { return s.admin("/readyz").status == http.StatusServiceUnavailable })
@@ -61,7 +62,8 @@ func TestServe_StopsInSteps(t *testing.T) {
 }
 
 func TestServe_ClosesIdleConnectionsAfterTheSetting(t *testing.T) {
-	s := startInstance(t, testEnviron(storetest.SharedRedis(t), "MFA_IDLE_TIMEOUT=1s"))
+	t.Parallel()
+	s := startInstance(t, testEnviron(storetest.StartRedis(t), "MFA_IDLE_TIMEOUT=1s"))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -75,6 +77,7 @@ func TestServe_ClosesIdleConnectionsAfterTheSetting(t *testing.T) {
 }
 
 func TestServe_EndsAtSecondSignal(t *testing.T) {
+	t.Parallel()
 	s := startProcess(t, testEnviron(nil, "MFA_REDIS_URL=redis://127.0.0.1:1", "MFA_DRAIN=5m"))
 	s.status = -1 // ended by a signal
 	s.signal(syscall.SIGTERM)
@@ -99,7 +102,8 @@ func TestServe_EndsAtSecondSignal(t *testing.T) {
 
 // MFA_STOP_TIMEOUT cannot be shorter than a request: this test passes a shorter one to serve.
 func TestServe_CutsOffRequestsAfterStopTimeout(t *testing.T) {
-	environ := testEnviron(storetest.SharedRedis(t))
+	t.Parallel()
+	environ := testEnviron(storetest.StartRedis(t))
 	s := startWith(t, environ, func(ctx context.Context, stdout, stderr io.Writer) int {
 		settings, err := config.LoadServe(environ, nil, nil, false)
 		if err != nil {
@@ -118,6 +122,7 @@ func TestServe_CutsOffRequestsAfterStopTimeout(t *testing.T) {
 }
 
 func TestServe_SurvivesClosedLog(t *testing.T) {
+	t.Parallel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +193,8 @@ func (s *instance) callAtRate(rate int, proceed func() bool, header http.Header)
 
 // A gateway that observes /readyz loses no request to a stop.
 func TestServe_LosesNoRequestWhenStopping(t *testing.T) {
-	s := startProcess(t, testEnviron(storetest.SharedRedis(t), "MFA_DRAIN=2s"))
+	t.Parallel()
+	s := startProcess(t, testEnviron(storetest.StartRedis(t), "MFA_DRAIN=2s"))
 	var ready atomic.Bool
 	ready.Store(true)
 	time.AfterFunc(500*time.Millisecond, func() {

@@ -43,6 +43,7 @@ func newCertificate(t *testing.T, serial int64) (certPEM, keyPEM string) {
 }
 
 func TestServe_RotatesTLSFiles(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	// publish replaces both files in one step, as Kubernetes does with a mounted secret.
 	publish := func(serial int64) {
@@ -58,7 +59,7 @@ func TestServe_RotatesTLSFiles(t *testing.T) {
 		}
 	}
 	publish(1)
-	s := startInstance(t, testEnviron(storetest.SharedRedis(t), "MFA_TLS_CERT="+folder+"/data/cert", "MFA_TLS_KEY="+folder+"/data/key"))
+	s := startInstance(t, testEnviron(storetest.StartRedis(t), "MFA_TLS_CERT="+folder+"/data/cert", "MFA_TLS_KEY="+folder+"/data/key"))
 	s.url = strings.Replace(s.url, "http:", "https:", 1)
 	insecure := &tls.Config{InsecureSkipVerify: true}
 	serial := func() int64 {

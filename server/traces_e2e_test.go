@@ -59,6 +59,7 @@ func (r *traceReceiver) lines(traceID string) (lines []string) {
 }
 
 func TestServe_TracesFollowGatewayWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	receiver := &traceReceiver{}
 	server := httptest.NewServer(receiver)
 	defer server.Close()
