@@ -120,8 +120,8 @@ var races = []race{
 	}, "not_pending"},
 }
 
-// arena is two instances on one Redis.
-type arena struct {
+// instancePair is two instances on one Redis.
+type instancePair struct {
 	t         *testing.T
 	redis     *storetest.RedisServer
 	instances [2]*instance
@@ -129,15 +129,16 @@ type arena struct {
 	failed    int // calls with a 503, or without a response of a killed instance
 }
 
-// newArena returns an arena whose first instance is to be replaced.
-func newArena(t *testing.T, redis *storetest.RedisServer) *arena {
+// newInstancePair returns an instancePair whose first instance is to be replaced.
+func newInstancePair(t *testing.T, redis *storetest.RedisServer) *instancePair {
 	t.Helper()
-	return &arena{t: t, redis: redis, instances: [2]*instance{1: startInstance(t, testEnviron(redis))}, read: entriesReader(t, redis.URL)}
+	return &instancePair{t: t, redis: redis, instances: [2]*instance{1: startInstance(t, testEnviron(redis))}, read: entriesReader(t, redis.URL)}
 }
 
 // run runs a race for an account, which gets a pending secret, and with replaces another factor
-// before. The callers of the second instance begin once the channel second is closed.
-func (a *arena) run(r race, account string, replaces bool, second chan struct{}, mend func()) {
+// before. The callers of the second instance begin once the channel second is closed. kill closes
+// it at the latest when all callers of the first instance have returned.
+func (a *instancePair) run(r race, account string, replaces bool, second chan struct{}, kill, mend func()) {
 	a.t.Helper()
 	s, fields := a.instances[1], asUser(a.t, account)
 	if replaces {
@@ -146,15 +147,17 @@ func (a *arena) run(r race, account string, replaces bool, second chan struct{},
 	key, _ := s.generate(fields)
 	before, calls, got := a.read(account), r.calls(a.t, key.Secret), make([]reply, r.callers)
 	first := make(chan struct{})
-	var callers sync.WaitGroup
+	var callers [2]sync.WaitGroup
 	for i := range got {
-		callers.Go(func() {
+		callers[i%2].Go(func() {
 			<-[]chan struct{}{first, second}[i%2]
 			got[i] = a.instances[i%2].call(calls[i/2%len(calls)], fields)
 		})
 	}
 	close(first)
-	callers.Wait()
+	callers[0].Wait()
+	kill()
+	callers[1].Wait()
 	mend()
 	after := a.read(account)
 	for _, fault := range r.check(key.Secret, before, after, calls, got) {
@@ -204,7 +207,7 @@ func (r race) check(secret string, before, after entries, calls []call, got []re
 }
 
 // wantInfo checks that an instance says what Redis holds.
-func (a *arena) wantInfo(account string, e entries) {
+func (a *instancePair) wantInfo(account string, e entries) {
 	a.t.Helper()
 	want := fmt.Sprintf(`{"data":{"passkey_enabled":false,"totp_enabled":%t}}`+"\n", e.state == store.Enrolled)
 	storetest.Eventually(a.t, func() bool {
@@ -217,13 +220,13 @@ func (a *arena) wantInfo(account string, e entries) {
 }
 
 func TestFactorRace_LeavesThePendingSecretOrTheFactor(t *testing.T) {
-	a := newArena(t, storetest.SharedRedis(t))
+	a := newInstancePair(t, storetest.SharedRedis(t))
 	a.instances[0] = startInstance(t, testEnviron(a.redis))
 	atOnce := make(chan struct{})
 	close(atOnce)
 	for _, r := range races {
 		for n := range 20 {
-			a.run(r, fmt.Sprint(r.name, " ", n), n%2 == 1, atOnce, func() {})
+			a.run(r, fmt.Sprint(r.name, " ", n), n%2 == 1, atOnce, func() {}, func() {})
 		}
 	}
 	t.Logf("%d calls had a 503", a.failed)
@@ -237,7 +240,7 @@ func TestFactorRace_SurvivesKill9(t *testing.T) {
 	for _, r := range races {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			a := newArena(t, storetest.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always"))
+			a := newInstancePair(t, storetest.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always"))
 			for name, c := range map[string]struct {
 				command      string
 				after, redis bool
@@ -268,7 +271,7 @@ func TestFactorRace_SurvivesKill9(t *testing.T) {
 					kill()
 					return x.Reply(reply)
 				}})
-				a.run(r, name, true, killed, func() {
+				a.run(r, name, true, killed, kill, func() {
 					proxy.Do()
 					a.redis.Restart(t)
 				})

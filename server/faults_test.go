@@ -30,10 +30,10 @@ const (
 	recoveryTime = 2 * time.Second
 )
 
-// rig is an instance on a Redis behind a proxy. Ada and bob have a pending secret, eve has
+// faultTest is an instance on a Redis behind a proxy. Ada and bob have a pending secret, eve has
 // none. Bob uses an API key. The accounts of changes are for one change each, and ivy keeps her
 // factor. The service key is the sign-in's.
-type rig struct {
+type faultTest struct {
 	*instance
 	t       *testing.T
 	redis   *storetest.RedisServer
@@ -52,10 +52,10 @@ type change struct {
 // userURL is the proxy's URL for a user of Redis's ACL.
 const userURL = "redis://mfa:pw@%s"
 
-func newRig(t *testing.T, url string, settings ...string) *rig {
+func newFaultTest(t *testing.T, url string, settings ...string) *faultTest {
 	t.Helper()
 	redis := storetest.StartRedis(t, "--enable-debug-command", "yes")
-	r := &rig{t: t, redis: redis, proxy: storetest.StartProxy(t, redis.Addr)}
+	r := &faultTest{t: t, redis: redis, proxy: storetest.StartProxy(t, redis.Addr)}
 	r.exec("ACL", "SETUSER", "mfa", "on", ">pw", "~*", "+@all")
 	r.instance = startInstance(t, testEnviron(redis, append(settings, "MFA_REDIS_URL="+fmt.Sprintf(url, r.proxy.Addr))...))
 	r.bob = withKey(r.newAPIKey("bob"))
@@ -83,7 +83,7 @@ func newRig(t *testing.T, url string, settings ...string) *rig {
 }
 
 // exec has Redis execute a command.
-func (r *rig) exec(args ...any) {
+func (r *faultTest) exec(args ...any) {
 	r.t.Helper()
 	if err := r.redis.Client.Do(r.t.Context(), args...).Err(); err != nil {
 		r.t.Fatalf("%v: %v", args, err)
@@ -91,7 +91,7 @@ func (r *rig) exec(args ...any) {
 }
 
 // cut has Redis close the instance's connections.
-func (r *rig) cut() { r.exec("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") }
+func (r *faultTest) cut() { r.exec("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") }
 
 // pendingEntry is the Redis entry of an account's pending secret.
 func pendingEntry(account string) string {
@@ -106,7 +106,7 @@ func TestFaults_KeepTimeAndSecrets(t *testing.T) {
 	for _, f := range allFaults() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, f.url)
+			r := newFaultTest(t, f.url)
 			before := r.dump()
 			f.begin(r)
 			got, slowest := r.callAll()
@@ -135,7 +135,7 @@ func TestFaults_KeepTimeAndSecrets(t *testing.T) {
 }
 
 // callAll calls as ada, eve and bob. It returns their statuses and the longest time.
-func (r *rig) callAll() (statuses []int, slowest time.Duration) {
+func (r *faultTest) callAll() (statuses []int, slowest time.Duration) {
 	r.t.Helper()
 	for _, header := range []http.Header{asUser(r.t, "ada"), asUser(r.t, "eve"), r.bob} {
 		start := time.Now()
@@ -165,7 +165,7 @@ func factorStatuses(read, change, ada, bob int) map[string]int {
 
 // callFactors reads ivy's factor, then makes all changes at once but the sign-in's, whose key look-up
 // may break the connection, and then that one. It returns the statuses.
-func (r *rig) callFactors() map[string]int {
+func (r *faultTest) callFactors() map[string]int {
 	r.t.Helper()
 	statuses := map[string]int{}
 	for name, read := range map[string]struct {
@@ -199,7 +199,7 @@ func (r *rig) callFactors() map[string]int {
 }
 
 // timed makes a call, whose response must come in time.
-func (r *rig) timed(c call, account string) reply {
+func (r *faultTest) timed(c call, account string) reply {
 	r.t.Helper()
 	fields, start := asUser(r.t, account), time.Now()
 	if strings.HasPrefix(c.path, "/internal/") {
@@ -214,7 +214,7 @@ func (r *rig) timed(c call, account string) reply {
 
 // checkChanges checks that Redis holds each change with a 200, and before or after each other
 // change what it must. A store without its identity shows nothing.
-func (r *rig) checkChanges(statuses map[string]int, after string) {
+func (r *faultTest) checkChanges(statuses map[string]int, after string) {
 	r.t.Helper()
 	if after == nothing {
 		return
@@ -233,7 +233,7 @@ func (r *rig) checkChanges(statuses map[string]int, after string) {
 // awaitRecovery waits until all are served, and returns how long that took. If Redis has lost
 // its data, bob gets a 401 instead, and the others' factors a 503, like /readyz. The code that gus
 // has used is wrong then; without a response with a 200, he may have used it.
-func (r *rig) awaitRecovery(lost, used bool) time.Duration {
+func (r *faultTest) awaitRecovery(lost, used bool) time.Duration {
 	r.t.Helper()
 	start := time.Now()
 	bob, factors := http.StatusOK, http.StatusOK
@@ -259,7 +259,7 @@ func (r *rig) awaitRecovery(lost, used bool) time.Duration {
 }
 
 // dump returns the entries of Redis, but not the filler and those of factors and their changes.
-func (r *rig) dump() map[string]string {
+func (r *faultTest) dump() map[string]string {
 	r.t.Helper()
 	dump := r.redis.Dump(r.t)
 	maps.DeleteFunc(dump, func(key, _ string) bool {
@@ -269,7 +269,7 @@ func (r *rig) dump() map[string]string {
 }
 
 // checkEntries compares the entries of Redis with those before the fault.
-func (r *rig) checkEntries(before map[string]string, want string) {
+func (r *faultTest) checkEntries(before map[string]string, want string) {
 	r.t.Helper()
 	after := r.dump()
 	_, eve := after[pendingEntry("eve")]
@@ -372,7 +372,7 @@ func TestFaults_UnansweredDialEndsInTime(t *testing.T) {
 		}
 		defer connection.Close()
 	}
-	r := rig{t: t, instance: startInstance(t, testEnviron(nil, "MFA_REDIS_URL=redis://"+address)), bob: withKey(auth.NewAPIKey())}
+	r := faultTest{t: t, instance: startInstance(t, testEnviron(nil, "MFA_REDIS_URL=redis://"+address)), bob: withKey(auth.NewAPIKey())}
 	if got, _ := r.callAll(); !slices.Equal(got, []int{503, 503, 503}) {
 		t.Errorf("ada, eve and bob got %d; want 503", got)
 	}

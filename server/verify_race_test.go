@@ -25,11 +25,11 @@ func verify(account, code string) call {
 	return call{http.MethodPost, "/internal/verify-mfa-code", fmt.Sprintf(`{"account":%q,"code":%q}`, account, code)}
 }
 
-// newSignInArena returns two instances on one Redis, and the header of the gateway's sign-in.
-func newSignInArena(t *testing.T) (*arena, http.Header) {
+// newSignInPair returns two instances on one Redis, and the header of the gateway's sign-in.
+func newSignInPair(t *testing.T) (*instancePair, http.Header) {
 	t.Helper()
 	environ := testEnviron(storetest.SharedRedis(t))
-	a := &arena{t: t, instances: [2]*instance{startInstance(t, environ), startInstance(t, environ)}}
+	a := &instancePair{t: t, instances: [2]*instance{startInstance(t, environ), startInstance(t, environ)}}
 	return a, http.Header{"X-Service-Key": {a.instances[0].newServiceKey()}}
 }
 
@@ -93,7 +93,7 @@ func (s *instance) recoveryCodes(c call, fields http.Header) []string {
 
 // atOnce makes the calls at once, in turn on both instances, and counts the results. Each call is
 // repeated while its response is a 503: after that, it may have been evaluated.
-func (a *arena) atOnce(calls []call, fields http.Header) map[string]int {
+func (a *instancePair) atOnce(calls []call, fields http.Header) map[string]int {
 	a.t.Helper()
 	counts := map[string]int{}
 	var mu sync.Mutex
@@ -115,7 +115,7 @@ func (a *arena) atOnce(calls []call, fields http.Header) map[string]int {
 }
 
 // failures returns the failed attempts of an account, as the operator sees them.
-func (a *arena) failures(account string) (app, recovery int) {
+func (a *instancePair) failures(account string) (app, recovery int) {
 	a.t.Helper()
 	stdout, stderr, status := a.instances[0].command("account", "show", "--json", "--account", account)
 	var shown struct {
@@ -144,7 +144,7 @@ var verifyRaces = []struct {
 }
 
 func TestVerifyRace_EvaluatesNoMoreThanAllowed(t *testing.T) {
-	a, service := newSignInArena(t)
+	a, service := newSignInPair(t)
 	for _, r := range verifyRaces {
 		total := map[string]int{}
 		for n := range 20 {
@@ -179,7 +179,7 @@ func TestVerifyRace_EvaluatesNoMoreThanAllowed(t *testing.T) {
 
 // No code of the old set works after the new set was returned, and none brings the old set back.
 func TestVerifyRace_IssueInvalidatesTheOldSet(t *testing.T) {
-	a, service := newSignInArena(t)
+	a, service := newSignInPair(t)
 	total := map[string]int{}
 	for n := range 20 {
 		account := fmt.Sprint("account ", n)

@@ -200,6 +200,7 @@ func TestPrune_WritesOneFormOfTheSameFacts(t *testing.T) {
 		"comments":         strings.ReplaceAll(upstream, "\npaths:", "\n# The paths\npaths: # all\n"),
 		"alias of a route": withAliasedOperation(upstream),
 		"merged members":   strings.Replace(upstream, "'403': *refused", "'403': {<<: *refused}", 1),
+		"a merged list":    strings.Replace(upstream, "'403': *refused", "'403': {<<: [*refused, {description: Other}]}", 1),
 		"other quotes":     strings.NewReplacer("'401'", "401", "'403'", `"403"`, "Gateway", "'Gateway'").Replace(upstream),
 		"other numbers":    strings.Replace(upstream, "maximum: 1000", "maximum: 1_000.0", 1),
 		"JSON":             upstreamJSON,
