@@ -26,7 +26,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("seed %d", *soakSeed)
 	random := rand.New(rand.NewPCG(*soakSeed, 0))
 	faults := slices.DeleteFunc(allFaults(), func(f fault) bool { return f.url != userURL }) // one URL for the whole run
-	r := newRig(t, userURL, "MFA_PENDING_TTL=1m")
+	r := newFaultTest(t, userURL, "MFA_PENDING_TTL=1m")
 	instances := []*instance{r.instance, startInstance(t, r.environ)}
 	h := newHistory()
 	ctx, cancel := context.WithTimeout(t.Context(), *soakTime)
