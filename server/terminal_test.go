@@ -57,12 +57,13 @@ func serveDevOn(t *testing.T, columns, rows uint16) (screen, otpauthURL string) 
 	defer func() { cancel(); <-ended }()
 	var call []string
 	storetest.Eventually(t, func() bool {
-		for line := range strings.Lines(printed.String()) {
+		text := printed.String()
+		for line := range strings.Lines(text) {
 			if found := devCallLine.FindStringSubmatch(strings.TrimSuffix(line, "\n")); found != nil && call == nil {
 				call = found
 			}
 		}
-		return strings.Contains(printed.String(), "/internal/verify-mfa-code\n")
+		return strings.Contains(text, "/internal/verify-mfa-code\n")
 	})
 	_, _, body := (&devServer{}).send(t, http.MethodPost, call[3], http.Header{call[1]: {call[2]}})
 	var key struct {
