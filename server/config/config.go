@@ -39,7 +39,7 @@ type Settings struct {
 	SealKeys    *store.Keyring       `env:"MFA_SEAL_KEYS" secret:"true" list:"true" reload:"true" help:"sealing keys, id:base64 of 32 bytes, comma separated; the first seals, all open. Required"`
 	StoreID     string               `env:"MFA_STORE_ID" help:"id of the store, as mfa store init prints it; by it the service notices that Redis has lost its data. Required"`
 	Replicas    int                  `env:"MFA_REDIS_WAIT_REPLICAS" default:"0" min:"0" max:"16" help:"replicas of Redis that must have a change of a factor, 0 to 16; with fewer, the response is a 503"`
-	StepUp      time.Duration        `env:"MFA_STEP_UP_MAX_AGE" default:"0s" min:"0s" max:"24h" help:"age of a sign-in (auth_time) up to which a factor may be removed, replaced or switched off: 0s to 24h; 0s: any age"`
+	StepUp      time.Duration        `env:"MFA_STEP_UP_MAX_AGE" default:"0s" min:"0s" max:"24h" help:"greatest age of a sign-in (auth_time) with which a person may remove, replace or switch off a factor, or issue or see recovery codes: 0s to 24h; 0s: any age"`
 	Issuer      mfa.Issuer           `env:"MFA_ISSUER" default:"quiva.ai" help:"service name in the authenticator app; no colon"`
 	PendingTTL  time.Duration        `env:"MFA_PENDING_TTL" default:"10m" min:"1m" max:"24h" help:"how long a TOTP key stays pending: 1m to 24h"`
 	JWTIssuer   string               `env:"MFA_JWT_ISSUER" help:"iss that bearer tokens must have. Required for bearer tokens"`
