@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,24 +40,40 @@ func newTokenWithHeader(t testing.TB, method jwt.SigningMethod, key any, name st
 	return text
 }
 
-// TestAuthentication_Refuses has a row for each kind of credential. Package auth tests all rules.
+// TestAuthentication_Refuses has a row for each cause of a refusal. Package auth tests all rules.
 func TestAuthentication_Refuses(t *testing.T) {
 	a := newTestAPI(t)
-	key, good := a.newAPIKey("ada"), newToken(t, "ada", nil)
+	key, good, secret := a.newAPIKey("ada"), newToken(t, "ada", nil), []byte(testSecret)
 	if got := a.post(join(bearer(good), withKey(key))); got.status != http.StatusOK {
 		t.Fatalf("%d %s; the credentials that the rows change must be good", got.status, got.body)
 	}
 	a.lines()
+	token := func(name string, value any) http.Header {
+		return bearer(newToken(t, "ada", jwt.MapClaims{name: value}))
+	}
 	for _, row := range []struct {
 		name      string
 		header    http.Header
 		cause     auth.Cause
 		challenge string
 	}{
-		{"no credentials", nil, auth.NoCredentials, plainChallenge},
+		{"identity headers alone", http.Header{"X-User-Id": {"ada"}}, auth.NoCredentials, plainChallenge},
+		{"another scheme", http.Header{"Authorization": {"Basic YTpi"}}, auth.SchemeUnknown, plainChallenge},
+		{"two tokens", http.Header{"Authorization": {"Bearer " + good, "Bearer " + good}}, auth.SeveralCredentials, tokenChallenge},
+		{"service key", http.Header{"X-Service-Key": {a.newServiceKey()}}, auth.ServiceKeyMisplaced, plainChallenge},
+		{"malformed API key", withKey(strings.ToUpper(key)), auth.KeyMalformed, plainChallenge},
 		{"unknown API key", withKey(auth.NewAPIKey()), auth.KeyUnknown, plainChallenge},
-		{"expired token", bearer(newToken(t, "ada", jwt.MapClaims{"exp": time.Now().Add(-time.Minute).Unix()})), auth.TokenExpired, tokenChallenge},
 		{"token and API key of two accounts", join(asUser(t, "bob"), withKey(key)), auth.AccountsDiffer, tokenChallenge},
+		{"malformed token beside an API key", join(bearer(good+".x"), withKey(key)), auth.TokenMalformed, tokenChallenge},
+		{"alg none", bearer(newTokenWithHeader(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "typ", "JWT")), auth.TokenAlgorithm, tokenChallenge},
+		{"another signing key", bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, secret[1:], "typ", "JWT")), auth.TokenSignature, tokenChallenge},
+		{"another typ", bearer(newTokenWithHeader(t, jwt.SigningMethodHS256, secret, "typ", "dpop+jwt")), auth.TokenHeaderUnexpected, tokenChallenge},
+		{"sub not a string", token("sub", 7), auth.TokenClaimUnexpected, tokenChallenge},
+		{"no sub", token("sub", nil), auth.TokenClaimMissing, tokenChallenge},
+		{"another issuer", token("iss", testIssuer+"/"), auth.TokenIssuer, tokenChallenge},
+		{"another audience", token("aud", "other"), auth.TokenAudience, tokenChallenge},
+		{"expired", token("exp", time.Now().Add(-time.Minute).Unix()), auth.TokenExpired, tokenChallenge},
+		{"not yet valid", token("nbf", time.Now().Add(time.Minute).Unix()), auth.TokenNotYetValid, tokenChallenge},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got := a.post(row.header)
