@@ -43,15 +43,21 @@ func TestSharedRedis_PanicsInAParallelTest(t *testing.T) {
 	storetest.SharedRedis(t)
 }
 
+// child runs one test of this binary in a process of its own.
+func child(t *testing.T, test string, env ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$")
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
 // In the child process this test fails, because no redis-server is on its PATH.
 func TestSharedRedis_FailsWithoutRedisServer(t *testing.T) {
 	if os.Getenv("STORETEST_CHILD") != "" {
 		storetest.SharedRedis(t)
 		return
 	}
-	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	child.Env = append(os.Environ(), "STORETEST_CHILD=1", "PATH=")
-	out, err := child.CombinedOutput()
+	out, err := child(t, t.Name(), "STORETEST_CHILD=1", "PATH=").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "--- FAIL: "+t.Name()) || !strings.Contains(string(out), "apt-get install redis-server") {
 		t.Errorf("%v, output %s; want a failure with the command that installs redis-server", err, out)
 	}
