@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"hash/maphash"
 	"reflect"
@@ -109,7 +108,11 @@ func load(environ []string, flags *pflag.FlagSet, extra map[string]string) (*Set
 		}
 		s.fingerprints[d.variable] = maphash.String(fingerprintSeed, value)
 		// A hidden character breaks most types' rules too, so the fault of the text says more.
-		if fault := cmp.Or(d.checkText(value), d.assign(reflect.ValueOf(s).Elem().Field(d.index), value)); fault != nil {
+		fault := d.checkText(value)
+		if err := d.assign(reflect.ValueOf(s).Elem().Field(d.index), value); fault == nil {
+			fault = err
+		}
+		if fault != nil {
 			faults = append(faults, d.variable+": "+fault.Error())
 		}
 	}
